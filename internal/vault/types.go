@@ -1,0 +1,188 @@
+package vault
+
+import (
+	"piivault/internal/audit"
+	"piivault/internal/authz"
+	"piivault/internal/secret"
+)
+
+// Re-exported so that the layers above need no leaf.
+type (
+	// Principal is who calls.
+	Principal = authz.Principal
+	// Role is a named set of rights.
+	Role = authz.Role
+	// Reveal is how much of a value is shown: plain or masked.
+	Reveal = authz.Reveal
+	// AuditEntry is one audited fact with its place in the log.
+	AuditEntry = audit.Found
+	// AuditQuery selects entries; Token and SubjectID of the request are hashed by AuditQuery's use case.
+	AuditOutcome = audit.Outcome
+)
+
+// The two reveals.
+const (
+	Plain  = authz.Plain
+	Masked = authz.Masked
+)
+
+// Call is one authenticated request: who, which, and from where.
+type Call struct {
+	Principal Principal
+	RequestID string
+	Client    string // network address
+}
+
+// KeyCopies says which regions hold a key copy of a record.
+type KeyCopies struct{ Present, Missing []string }
+
+// TokenizeItem is one value to keep.
+type TokenizeItem struct {
+	Type    string
+	Value   secret.Plaintext // as sent; the use case wipes it
+	Subject string           // subject_id as sent
+	Expires string           // expires_at as sent: RFC 3339, or ""
+	Country string           // ISO 3166-1 alpha-2, or ""
+}
+
+// TokenizeRequest is a batch of values.
+type TokenizeRequest struct {
+	Items          []TokenizeItem
+	Continue       bool // on_error: continue
+	IdempotencyKey secret.Text
+}
+
+// Tokenized answers one item: a token, or Err.
+type Tokenized struct {
+	Token  secret.Text
+	Copies KeyCopies
+	Err    *ItemError
+}
+
+// DetokenizeItem asks for one value.
+type DetokenizeItem struct {
+	Token  secret.Text
+	Reveal Reveal // "" means plain
+}
+
+// DetokenizeRequest is a batch of tokens with the reason for asking.
+type DetokenizeRequest struct {
+	Items    []DetokenizeItem
+	Purpose  string
+	Ticket   string
+	Continue bool
+}
+
+// Revealed answers one item: a value, or Err.
+type Revealed struct {
+	Type   string
+	Value  secret.Plaintext // the caller wipes it
+	Reveal Reveal           // what was granted
+	Err    *ItemError
+}
+
+// DetokenizeResult is the values and the place of their audit entries.
+type DetokenizeResult struct {
+	Items []Revealed
+	Audit audit.Receipt
+}
+
+// Inspected is a record's metadata; nothing in it is derived from the value.
+type Inspected struct {
+	Type             string
+	Created, Expires int64 // Unix ms; Expires 0: never
+	Generation       uint32
+	Bound            bool
+	RingEpoch        uint64
+	HomeRegion       string
+	DataKey          string // pv-key of the encryption context
+	DataKeyReused    bool   // the type's policy lets fields share a data key
+	Copies           KeyCopies
+	Err              *ItemError
+}
+
+// EraseRequest names tokens or a subject, not both.
+type EraseRequest struct {
+	Tokens    []secret.Text
+	SubjectID string
+}
+
+// EraseResult says what is erased here, and which regions confirmed.
+type EraseResult struct {
+	Erased   int
+	Complete bool
+	Regions  []RegionConfirmed
+}
+
+// RegionConfirmed is one region's part of an erasure.
+type RegionConfirmed struct {
+	Name      string
+	Confirmed bool
+}
+
+// TypeInfo describes a configured type.
+type TypeInfo struct {
+	Name, TokenFormat string
+	Bound, Searchable bool
+	MaskExample       string
+}
+
+// RegionInfo describes a region of the ring.
+type RegionInfo struct {
+	Name          string
+	KMS           string // up, down, denied
+	MissingCopies int
+}
+
+// RegionsResult is the ring as this instance sees it.
+type RegionsResult struct {
+	Local           string
+	Regions         []RegionInfo
+	DegradedRecords int
+}
+
+// RepairStatus is the reconciler's progress.
+type RepairStatus struct {
+	Running                              bool
+	Scanned, Repaired, Remaining, Failed int
+}
+
+// NewKeyRequest asks for an API key.
+type NewKeyRequest struct {
+	Name    string
+	Roles   []Role
+	Expires string // RFC 3339, or ""
+}
+
+// NewKeyResult carries the credential, shown this once.
+type NewKeyResult struct {
+	ID         string
+	Key        secret.Text
+	NotReached []string // regions whose control table could not be written
+}
+
+// KeyInfo describes an API key without its secret.
+type KeyInfo struct {
+	ID, Name                  string
+	Roles                     []Role
+	Created, Expires, Revoked int64 // Unix ms; 0: never
+}
+
+// RevokeResult says which regions do not know yet.
+type RevokeResult struct{ NotReached []string }
+
+// AuditRequest is a query as sent: token and subject are hashed here.
+type AuditRequest struct {
+	Actor, Record, Type, Action, Purpose, Outcome string
+	Token                                         secret.Text
+	SubjectID                                     string
+	From, To                                      string // RFC 3339, or ""
+	Limit                                         int    // 0: 100
+	Cursor                                        string
+}
+
+// AuditResult is a page of entries, newest first.
+type AuditResult struct {
+	Entries    []AuditEntry
+	NextCursor string
+}

@@ -126,6 +126,10 @@ type Store interface {
 	// deletes. Eventually consistent.
 	Swept(ctx context.Context, page Page) (keys []Key, next string, err error)
 
+	// Seen lists the generations of the refs that have an R or an L and no X:
+	// what an erasure must bury. Strongly consistent.
+	Seen(ctx context.Context, refs []Ref) ([]Key, error)
+
 	// Get reads R#g itself, tombstoned or not; buried tells of X#g.
 	Get(ctx context.Context, key Key) (record *Record, buried bool, err error)
 }

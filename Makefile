@@ -1,0 +1,52 @@
+# Everything a contributor or CI runs. Tools are pinned in tools.mod, checked
+# against tools.sum and built into .cache/, which git ignores.
+
+SHELL       := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(CURDIR)/.cache
+BIN   := $(CACHE)/bin
+TOOLS := $(BIN)/.built
+
+export GOLANGCI_LINT_CACHE := $(CACHE)/golangci-lint
+
+.PHONY: help dev test lint vet generate generated race bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+dev: ## two regions in one process, on loopback
+	go run ./cmd/vault dev
+
+test: vet lint generated race ## all that CI runs; a skipped test fails
+
+vet:
+	go vet ./...
+
+lint: $(TOOLS) ## style and layers (.golangci.yml)
+	$(BIN)/golangci-lint run ./...
+
+generate: ## rewrite generated code from api/openapi.yaml
+	go generate ./...
+
+generated: ## fail if generated code is not what its sources say
+	@sums() { find . -path ./.cache -prune -o -name '*.gen.go' -print0 | sort -z | xargs -0r sha256sum; }; \
+	before=$$(sums); go generate ./...; \
+	diff <(echo "$$before") <(sums) || { echo 'generated code was out of date: commit what `make generate` wrote' >&2; exit 1; }
+
+race: $(TOOLS)
+	@$(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg \
+		--jsonfile-timing-events $(CACHE)/test.json -- -race -timeout 20m ./...
+	@! grep -o '"Action":"skip".*"Test":.*' $(CACHE)/test.json || { echo 'FAIL: a skipped test is a failed test' >&2; exit 1; }
+
+bench: ## codec, and requests as ratios to the floor
+	@go run ./bench
+
+$(TOOLS): tools.mod tools.sum
+	@mkdir -p $(BIN)
+	go build -modfile=tools.mod -o $(BIN)/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint gotest.tools/gotestsum
+	@touch $@
+
+clean: ## remove tools, caches and the dev data
+	rm -rf $(CACHE) .vault-dev

@@ -1,9 +1,15 @@
 package authz
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -15,6 +21,9 @@ import (
 // that is malformed, unknown, wrong, expired or revoked.
 var ErrUnauthenticated = errors.New("authz: unauthenticated")
 
+// apiKey is Principal.Authentication of those who come with an API key.
+const apiKey = "api_key"
+
 // KeysConfig configures Keys; Tables, Now and Random are required.
 type KeysConfig struct {
 	Tables    []RegionControl // the local one first
@@ -24,13 +33,24 @@ type KeysConfig struct {
 	Logger    zerolog.Logger
 }
 
-// Keys makes, revokes and checks API keys.
-type Keys struct{ cfg KeysConfig }
+// Keys makes, revokes and checks API keys. It authenticates from memory: a
+// snapshot of the local table's keys and revocations, which Run keeps fresh.
+// All methods are safe for concurrent use.
+type Keys struct {
+	cfg  KeysConfig
+	hash func(id, secretText string) digest // hashCredential; tests count its calls
+
+	// mu is held while the table is read and while a new snapshot is stored, so
+	// that a listing begun before a Create or Revoke cannot undo it.
+	mu       sync.Mutex
+	snapshot atomic.Pointer[snapshot] // nil until the first Refresh
+	stale    atomic.Bool              // Run could not poll for too long
+}
 
 // NewKey is what a key is asked for with.
 type NewKey struct {
-	Name    string
-	Roles   []Role
+	Name    string // 1 to 128 bytes of printable UTF-8
+	Roles   []Role // of Roles()
 	Expires time.Time // zero: never
 }
 
@@ -41,25 +61,144 @@ type KeyInfo struct {
 	Created, Expires, Revoked int64
 }
 
-func NewKeys(cfg KeysConfig) *Keys { return &Keys{cfg} }
+// NewKeys returns Keys that know none yet: Refresh reads them.
+func NewKeys(cfg KeysConfig) *Keys {
+	cfg.PollEvery = cmp.Or(cfg.PollEvery, defaultPollEvery)
+	return &Keys{cfg: cfg, hash: hashCredential}
+}
 
-func (k *Keys) Run(ctx context.Context) { <-ctx.Done() }
-
-func (k *Keys) Refresh(context.Context) error { return nil }
-
-// Ready is nil while the snapshot is fresh enough to authenticate from.
-func (k *Keys) Ready() error { return nil }
-
+// Create makes a key of the tenant and returns its credential, which is shown
+// this once: only a hash is stored, in every region's table. The key works
+// here at once and elsewhere after a poll. An *InputError refuses the name,
+// the roles or the time; nothing was written then.
 func (k *Keys) Create(ctx context.Context, tenant string, req NewKey) (id string, cred secret.Text, notReached []string, err error) {
-	return "", secret.Text{}, nil, nil
+	body, err := k.newKeyBody(tenant, req)
+	if err != nil {
+		return "", secret.Text{}, nil, err
+	}
+	id, secretText, err := newCredential(k.cfg.Random)
+	if err != nil {
+		return "", secret.Text{}, nil, fmt.Errorf("create a key: %w", err)
+	}
+	hash := k.hash(id, secretText)
+	body.Hash = base64.RawURLEncoding.EncodeToString(hash[:])
+	notReached, err = insertBody(ctx, k.cfg.Tables, KindKey, id, body)
+	if err != nil {
+		return "", secret.Text{}, nil, fmt.Errorf("create a key: %w", err)
+	}
+	k.learn(func(s *snapshot) { s.keys[id] = newKnownKey(id, body, hash) })
+	return id, credential(id, secretText), notReached, nil
 }
 
-func (k *Keys) List(ctx context.Context, tenant string) ([]KeyInfo, error) { return nil, nil }
+func (k *Keys) newKeyBody(tenant string, req NewKey) (keyBody, error) {
+	now := k.cfg.Now()
+	roles, err := canonicalRoles(req.Roles)
+	if err == nil {
+		err = checkName(req.Name)
+	}
+	if err == nil && !req.Expires.IsZero() && !req.Expires.After(now) {
+		err = &InputError{"bad_expiry", "a key must expire in the future"}
+	}
+	if err == nil && tenant == "" {
+		err = &InputError{"bad_tenant", "a key needs a tenant"}
+	}
+	body := keyBody{Version: bodyVersion, Tenant: tenant, Name: req.Name, Roles: roles, Created: now.UnixMilli()}
+	if !req.Expires.IsZero() {
+		body.Expires = req.Expires.UnixMilli()
+	}
+	return body, err
+}
 
+// List returns the tenant's keys as the local table has them now, oldest
+// first; revoked and expired ones too.
+func (k *Keys) List(ctx context.Context, tenant string) ([]KeyInfo, error) {
+	if err := k.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	s := k.snapshot.Load()
+	var infos []KeyInfo
+	for id, key := range s.keys {
+		if key.readable && key.principal.Tenant == tenant {
+			infos = append(infos, KeyInfo{
+				ID: id, Name: key.principal.Name, Roles: slices.Clone(key.principal.Roles),
+				Created: key.created, Expires: key.expires, Revoked: s.revoked[id].at,
+			})
+		}
+	}
+	slices.SortFunc(infos, func(a, b KeyInfo) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return infos, nil
+}
+
+// Revoke ends a key for good: here at once, and on every instance whose
+// region was reached within five seconds. Revoking again is success and
+// reaches the regions that were not. A key that is unknown, or another
+// tenant's, is ErrNotFound.
 func (k *Keys) Revoke(ctx context.Context, tenant, id string) (notReached []string, err error) {
-	return nil, nil
+	if !isID(id) {
+		return nil, ErrNotFound
+	}
+	revocation, err := k.revocationOf(ctx, tenant, id)
+	if err != nil {
+		return nil, fmt.Errorf("revoke a key: %w", err)
+	}
+	notReached, err = InsertEverywhere(ctx, k.cfg.Tables, revocation)
+	if errors.Is(err, ErrExists) {
+		// Another instance was faster; the regions that it missed are its answer's.
+		notReached, err = nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("revoke a key: %w", err)
+	}
+	k.learn(func(s *snapshot) { s.revoked[id] = newKnownRevocation(revocation.Body) })
+	return notReached, nil
 }
 
+// revocationOf is the revocation to write for a key: the one that the local
+// table has already, or a new one.
+func (k *Keys) revocationOf(ctx context.Context, tenant, id string) (Item, error) {
+	local := k.cfg.Tables[0].Control
+	item, err := local.Get(ctx, KindKey, id)
+	if err != nil {
+		return Item{}, err
+	}
+	key, _, err := decodeKeyBody(item.Body)
+	if err != nil {
+		return Item{}, err
+	}
+	if key.Tenant != tenant {
+		return Item{}, ErrNotFound
+	}
+	item, err = local.Get(ctx, KindRevocation, id)
+	if !errors.Is(err, ErrNotFound) {
+		return item, err
+	}
+	b, err := encodeBody(revocationBody{bodyVersion, tenant, k.cfg.Now().UnixMilli()})
+	return Item{KindRevocation, id, b}, err
+}
+
+// Authenticate says who holds the credential, or ErrUnauthenticated; while
+// the keys were not read for too long, ErrUnavailable. It compares in constant
+// time and does the same work for a known and an unknown id. The Principal's
+// Roles are shared: they must not be changed.
 func (k *Keys) Authenticate(cred secret.Text) (Principal, error) {
-	return Principal{}, ErrUnauthenticated
+	s := k.snapshot.Load()
+	if s == nil || k.stale.Load() {
+		return Principal{}, ErrUnavailable
+	}
+	id, secretText, ok := parseCredential(cred.Reveal())
+	if !ok {
+		return Principal{}, ErrUnauthenticated
+	}
+	key, known := s.keys[id]
+	if !known {
+		key = s.nobody
+	}
+	_, revoked := s.revoked[id]
+	expired := key.expires != 0 && k.cfg.Now().UnixMilli() >= key.expires
+	if !key.proves(k.hash(id, secretText)) || revoked || expired {
+		return Principal{}, ErrUnauthenticated
+	}
+	return key.principal, nil
 }

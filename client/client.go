@@ -1,0 +1,201 @@
+// Package client calls a vault over HTTP. Models and requests are generated
+// from api/openapi.yaml; this file adds the credential, time limits, patience
+// with 429 and 503, and typed errors. No error's text holds anything that was
+// sent or received but codes and request ids.
+//
+// The token, value and key fields of the models are plain strings: what the
+// caller prints of them is the caller's to answer for.
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// ErrAddress reports an address that is not an http or https URL.
+var ErrAddress = errors.New("client: the address must be an http:// or https:// URL without path or query")
+
+// Config tunes a Client; its zero value is what most want.
+type Config struct {
+	// HTTP sends the requests. Nil: a client of its own that keeps up to 64
+	// connections and follows no redirects (they could carry values elsewhere).
+	HTTP *http.Client
+	// Timeout limits one attempt, its answer included. 0: 30 s.
+	Timeout time.Duration
+	// Retries is how often a request that was answered 429 or 503 is sent
+	// again. 0: 4; negative: never.
+	Retries int
+	// MaxWait is the longest wait between attempts: a longer Retry-After is
+	// an error at once. 0: 30 s.
+	MaxWait time.Duration
+	// Sleep waits between attempts. Nil: a timer. For tests.
+	Sleep func(ctx context.Context, d time.Duration) error
+}
+
+// Client calls one vault. It is safe for concurrent use.
+type Client struct {
+	raw     *Raw
+	timeout time.Duration
+	retries int
+	maxWait time.Duration
+	sleep   func(context.Context, time.Duration) error
+}
+
+// New returns a client of the vault at address, such as
+// http://127.0.0.1:8201, that authenticates with an API key. It sends nothing.
+func New(address, key string, cfg Config) (*Client, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || (u.Path != "" && u.Path != "/") {
+		return nil, ErrAddress
+	}
+	c := &Client{
+		timeout: orDefault(cfg.Timeout, 30*time.Second),
+		retries: orDefault(cfg.Retries, 4),
+		maxWait: orDefault(cfg.MaxWait, 30*time.Second),
+		sleep:   cfg.Sleep,
+	}
+	if c.sleep == nil {
+		c.sleep = sleep
+	}
+	doer := cfg.HTTP
+	if doer == nil {
+		doer = newHTTPClient()
+	}
+	c.raw, err = NewClient(u.Scheme+"://"+u.Host, WithHTTPClient(doer), WithRequestEditorFn(
+		func(_ context.Context, r *http.Request) error {
+			r.Header.Set("Authorization", "Bearer "+key)
+			return nil
+		}))
+	return c, err
+}
+
+func orDefault[T int | time.Duration](v, fallback T) T {
+	if v == 0 {
+		return fallback
+	}
+	return v
+}
+
+func newHTTPClient() *http.Client {
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     90 * time.Second,
+		ForceAttemptHTTP2:   true,
+	}
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Tokenize keeps values. An idempotencyKey makes repeating the same request
+// safe, also after a crash of either side; "" sends none (NewIdempotencyKey).
+func (c *Client) Tokenize(ctx context.Context, idempotencyKey string, req TokenizeRequest) (TokenizeResponse, error) {
+	return call[TokenizeResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.Tokenize(ctx, &TokenizeParams{IdempotencyKey: idempotencyKey}, req)
+	})
+}
+
+// Detokenize gets values back.
+func (c *Client) Detokenize(ctx context.Context, req DetokenizeRequest) (DetokenizeResponse, error) {
+	return call[DetokenizeResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.Detokenize(ctx, req)
+	})
+}
+
+// Inspect tells what is stored about tokens, without opening anything.
+func (c *Client) Inspect(ctx context.Context, tokens ...string) (InspectResponse, error) {
+	return call[InspectResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.Inspect(ctx, InspectRequest{Items: items(tokens)})
+	})
+}
+
+// Erase erases the records of tokens for good.
+func (c *Client) Erase(ctx context.Context, tokens ...string) (EraseResponse, error) {
+	return call[EraseResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.Erase(ctx, EraseRequest{Items: items(tokens)})
+	})
+}
+
+// EraseSubject erases all records of a subject for good.
+func (c *Client) EraseSubject(ctx context.Context, subjectID string) (EraseResponse, error) {
+	return call[EraseResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.Erase(ctx, EraseRequest{SubjectID: subjectID})
+	})
+}
+
+func items(tokens []string) []TokenItem {
+	list := make([]TokenItem, len(tokens))
+	for i, t := range tokens {
+		list[i].Token = t
+	}
+	return list
+}
+
+// Types lists the configured types.
+func (c *Client) Types(ctx context.Context) (TypesResponse, error) {
+	return call[TypesResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.ListTypes(ctx) })
+}
+
+// Regions tells how the key ring's regions are.
+func (c *Client) Regions(ctx context.Context) (RegionsResponse, error) {
+	return call[RegionsResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.GetRegions(ctx) })
+}
+
+// StartRepair wakes the reconciler.
+func (c *Client) StartRepair(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.StartRepair(ctx) })
+	return err
+}
+
+// RepairStatus tells how far repair is.
+func (c *Client) RepairStatus(ctx context.Context) (RepairStatus, error) {
+	return call[RepairStatus](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.GetRepair(ctx) })
+}
+
+// CreateKey creates an API key; its credential is shown this once.
+func (c *Client) CreateKey(ctx context.Context, req CreateKeyRequest) (CreateKeyResponse, error) {
+	return call[CreateKeyResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.CreateKey(ctx, req) })
+}
+
+// Keys lists the tenant's API keys.
+func (c *Client) Keys(ctx context.Context) (KeysResponse, error) {
+	return call[KeysResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.ListKeys(ctx) })
+}
+
+// RevokeKey revokes an API key for good.
+func (c *Client) RevokeKey(ctx context.Context, id string) (RevokeKeyResponse, error) {
+	return call[RevokeKeyResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.RevokeKey(ctx, RevokeKeyRequest{ID: id})
+	})
+}
+
+// QueryAudit returns a page of audit entries, newest first.
+func (c *Client) QueryAudit(ctx context.Context, req AuditQueryRequest) (AuditQueryResponse, error) {
+	return call[AuditQueryResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.QueryAudit(ctx, req) })
+}
+
+// Ready asks once whether the instance can do its work; one that cannot is an
+// answer, not an error.
+func (c *Client) Ready(ctx context.Context) (Readiness, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	resp, err := c.raw.Readyz(ctx)
+	if err != nil {
+		return Readiness{}, transportError(err)
+	}
+	body, err := readAll(resp)
+	if err != nil {
+		return Readiness{}, err
+	}
+	defer clear(body)
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusServiceUnavailable {
+		return Readiness{}, problem(resp, body)
+	}
+	return decode[Readiness](bytes.NewReader(body))
+}

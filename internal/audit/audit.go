@@ -2,6 +2,13 @@
 // durable before the value it speaks of leaves, and no entry can be changed,
 // removed or reordered unseen by whoever holds a later root (RFC 6962
 // hashing; design §7).
+//
+// The log of one process life is a sequence of leaves: first the claim of its
+// epoch, then entries. They are stored in blocks. A block carries, besides its
+// leaves, the right edge of the tree before them and the root after them; so
+// it is checked on its own, and any hash of the tree is recomputed from the
+// one block that completed it: a proof reads log2(n) blocks, and no hash is
+// stored twice.
 package audit
 
 import (
@@ -9,8 +16,24 @@ import (
 	"errors"
 )
 
-// ErrUnavailable: the entries may not be durable; nothing may be released on them.
-var ErrUnavailable = errors.New("audit: unavailable")
+// Sentinels of every implementation.
+var (
+	// ErrUnavailable: the entries may not be durable; nothing may be released on them.
+	ErrUnavailable = errors.New("audit: unavailable")
+	// ErrEntry: the entries cannot be recorded as they are, and were not (Entry says what is valid).
+	ErrEntry = errors.New("audit: not a valid entry")
+	// ErrName: not a log's name.
+	ErrName = errors.New("audit: not a log name")
+	// ErrQuery: the query asks for what no implementation answers.
+	ErrQuery = errors.New("audit: bad query")
+	// ErrCursor: the cursor is not one that Query returned for these filters.
+	ErrCursor = errors.New("audit: bad cursor")
+	// ErrCorrupt: stored bytes are no encoding that this version knows.
+	ErrCorrupt = errors.New("audit: stored bytes are corrupt")
+	// ErrTampered: the stored log is not the one that its roots, its
+	// successor or a known head speak of.
+	ErrTampered = errors.New("audit: the log is not what it was")
+)
 
 // Receipt names the entries of one Append: they are contiguous.
 type Receipt struct {
@@ -19,7 +42,7 @@ type Receipt struct {
 	Entries int
 }
 
-// Pending is an append under way.
+// Pending is an append under way. It serves one goroutine.
 type Pending interface {
 	// Wait returns once the entries and all before them are durable, or with
 	// an error: then they must be taken for not durable. Only the first call
@@ -27,15 +50,20 @@ type Pending interface {
 	Wait(ctx context.Context) (Receipt, error)
 }
 
-// Log is the one writer of one process life's log.
+// Log is the one writer of one process life's log. It is safe for concurrent use.
 type Log interface {
 	// Append begins to make entries durable and does not block. The slice
-	// belongs to the log afterwards.
+	// belongs to the log afterwards. It keeps the entries' order, and all of
+	// them are durable or none is.
 	Append(entries []Entry) Pending
 }
 
-// Query selects entries; empty fields select all. Times are Unix ms, From
-// inclusive, To exclusive. Limit is 1 to 1,000.
+// MaxLimit is the largest Limit of a Query.
+const MaxLimit = 1000
+
+// Query selects entries of exactly one tenant ("" has the entries of none);
+// the other fields select all where they are empty. Times are Unix ms, From
+// inclusive, To exclusive, 0 meaning unbounded. Limit is 1 to MaxLimit.
 type Query struct {
 	Tenant                                        string
 	Actor, Record, Subject, Type, Action, Purpose string
@@ -51,13 +79,18 @@ type Found struct {
 	Entry Entry
 }
 
-// ErrCursor: the cursor is not one that Query returned.
-var ErrCursor = errors.New("audit: bad cursor")
-
 // Reader answers queries over every log that this region's table holds, its
-// own and replicated ones, newest first (time, then log, then index).
+// own and replicated ones, newest first: by time, then log (region, instance,
+// epoch), then index, all descending. It reads indexes, which are a
+// convenience: whoever doubts them verifies the log.
 type Reader interface {
 	// Query returns at most Limit entries and, where more may follow, a
-	// cursor. An entry appears at the latest a second after it is durable.
+	// cursor. A call does a bounded amount of work: fewer entries than Limit,
+	// even none, with a cursor mean that there is more to look through.
+	// Following cursors to the end gives every matching entry that was
+	// visible at the first page once; one that becomes visible meanwhile may
+	// be among them. An entry is visible at the latest a second after it is
+	// durable in this region. Errors: ErrQuery, ErrCursor, ErrCorrupt,
+	// ErrUnavailable.
 	Query(ctx context.Context, q Query) (found []Found, next string, err error)
 }

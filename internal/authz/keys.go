@@ -49,8 +49,8 @@ type Keys struct {
 
 // NewKey is what a key is asked for with.
 type NewKey struct {
-	Name    string // 1 to 128 bytes of printable UTF-8
-	Roles   []Role // of Roles()
+	Name    string    // 1 to 128 bytes of printable UTF-8
+	Roles   []Role    // of Roles()
 	Expires time.Time // zero: never
 }
 

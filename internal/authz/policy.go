@@ -1,20 +1,164 @@
 package authz
 
-// Policies is an immutable, checked set of Cedar policies.
-type Policies struct{}
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
 
-// DefaultPolicies is the set that design §8 describes, embedded.
-func DefaultPolicies() (*Policies, error) { return ParsePolicies(nil) }
+	"github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+	"github.com/cedar-policy/cedar-go/x/exp/schema"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
+)
 
-// ParsePolicies reads name.cedar and name.cases.json files, checks every policy against the schema and runs the cases.
-func ParsePolicies(files map[string][]byte) (*Policies, error) { return &Policies{}, nil }
+// The default policies, their schema and their cases are files that an
+// auditor can read without reading Go.
+//
+//go:embed policies
+var policyFiles embed.FS
 
-// May reports whether any permit's scope could match: false means no right at all (403).
-func (p *Policies) May(pr Principal, a Action) bool { return false }
+const (
+	policyDir  = "policies"
+	schemaFile = "schema.cedarschema"
+	policyExt  = ".cedar"
+	casesExt   = ".cases.json"
+	// policySetLabel separates this use of SHA-256 from every other.
+	policySetLabel = "piivault/policy-set/v1\x00"
+)
 
-// Decide answers one request. For detokenize, Request.Reveal must be Plain or Masked. Request.Type is
-// required for tokenize, detokenize, search and inspect, optional for erase ("" for a subject), "" for the rest.
-func (p *Policies) Decide(pr Principal, r Request) Decision { return Decision{} }
+// ErrPolicies refuses a set of policies; the error's text says where and why.
+var ErrPolicies = errors.New("authz: bad policies")
 
-// Hash names the set.
-func (p *Policies) Hash() string { return "" }
+// Policies is a checked set of Cedar policies, immutable and safe for
+// concurrent use. Its rule: no permit means denied, a forbid means denied,
+// any evaluation error means denied.
+type Policies struct {
+	rules   []*rule // in order of id
+	actions []Action
+	roles   []Role
+	parents []cedar.EntityUIDSet // of a principal, by roleSet
+	hash    string
+}
+
+// DefaultPolicies returns the set of design §8: one file a role in policies/.
+func DefaultPolicies() (*Policies, error) {
+	entries, err := policyFiles.ReadDir(policyDir)
+	if err != nil {
+		return nil, fmt.Errorf("read the default policies: %w", err)
+	}
+	files := make(map[string][]byte)
+	for _, e := range entries {
+		if e.Name() == schemaFile {
+			continue
+		}
+		if files[e.Name()], err = fs.ReadFile(policyFiles, policyDir+"/"+e.Name()); err != nil {
+			return nil, fmt.Errorf("read the default policies: %w", err)
+		}
+	}
+	return ParsePolicies(files)
+}
+
+// ParsePolicies reads files by name: NAME.cedar holds policies, NAME.cases.json
+// the cases they must answer as expected. Every policy is type-checked against
+// the vault's schema (Cedar's strict validation), has an @id that is its own,
+// and no annotation but @id, @doc and, on a permit to detokenize,
+// @reveal("masked"): a misspelt ceiling must not lift it. Any other file,
+// and a set without policies, is refused. Errors are ErrPolicies.
+func ParsePolicies(files map[string][]byte) (*Policies, error) {
+	checker, schemaText, err := newChecker()
+	if err != nil {
+		return nil, err
+	}
+	p := &Policies{roles: Roles(), actions: Actions(), hash: hashPolicies(schemaText, files)}
+	p.parents = parentsByRoles(p.roles)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		switch {
+		case strings.HasSuffix(name, policyExt):
+			err = p.addFile(checker, name, files[name])
+		case !strings.HasSuffix(name, casesExt):
+			err = fmt.Errorf("%w: %s is neither %s nor %s", ErrPolicies, name, policyExt, casesExt)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(p.rules) == 0 {
+		return nil, fmt.Errorf("%w: no policy at all", ErrPolicies)
+	}
+	slices.SortFunc(p.rules, func(a, b *rule) int { return strings.Compare(a.id, b.id) })
+	if err := p.runCases(files); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Hash names the set: two sets with the same hash have the same policy files
+// and the same schema (format.md §6).
+func (p *Policies) Hash() string { return p.hash }
+
+func newChecker() (*validate.Validator, []byte, error) {
+	text, err := policyFiles.ReadFile(policyDir + "/" + schemaFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the policy schema: %w", err)
+	}
+	var s schema.Schema
+	s.SetFilename(schemaFile)
+	if err := s.UnmarshalCedar(text); err != nil {
+		return nil, nil, fmt.Errorf("parse the policy schema: %w", err)
+	}
+	resolved, err := s.Resolve()
+	if err != nil {
+		return nil, nil, fmt.Errorf("resolve the policy schema: %w", err)
+	}
+	return validate.New(resolved, validate.WithStrict()), text, nil
+}
+
+func (p *Policies) addFile(checker *validate.Validator, name string, text []byte) error {
+	list, err := cedar.NewPolicyListFromBytes(name, text)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrPolicies, name, err)
+	}
+	for _, policy := range list {
+		r, err := p.newRule(policy)
+		if err == nil {
+			err = checker.Policy(r.id, (*ast.Policy)(policy.AST()))
+		}
+		if err == nil && slices.ContainsFunc(p.rules, func(o *rule) bool { return o.id == r.id }) {
+			err = errors.New("its @id is another policy's too")
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s:%d: %w", ErrPolicies, name, policy.Position().Line, err)
+		}
+		p.rules = append(p.rules, r)
+	}
+	return nil
+}
+
+// hashPolicies covers the schema and the policy files, each with its name, in
+// order of name; the cases decide nothing and are left out.
+func hashPolicies(schemaText []byte, files map[string][]byte) string {
+	h := sha256.New()
+	write := func(b []byte) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(b)))
+		h.Write(n[:])
+		h.Write(b)
+	}
+	h.Write([]byte(policySetLabel))
+	write([]byte(schemaFile))
+	write(schemaText)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if strings.HasSuffix(name, policyExt) {
+			write([]byte(name))
+			write(files[name])
+		}
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,128 @@
+package authz
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+)
+
+// bodyVersion is the version of every body below (format.md §6).
+const bodyVersion = 1
+
+// errBody reports an item whose body is not exactly what this version writes.
+// It quotes nothing of it.
+var errBody = errors.New("authz: unreadable control item")
+
+// keyBody is stored for an API key. The field order is the stored order.
+type keyBody struct {
+	Version int    `json:"v"`
+	Tenant  string `json:"tenant"`
+	Name    string `json:"name"`
+	Roles   []Role `json:"roles"` // canonical
+	Hash    string `json:"hash"`  // base64url of a digest
+	Created int64  `json:"created"`
+	Expires int64  `json:"expires"` // 0: never
+}
+
+// revocationBody is stored under the id of the key it revokes.
+type revocationBody struct {
+	Version int    `json:"v"`
+	Tenant  string `json:"tenant"`
+	Revoked int64  `json:"revoked"`
+}
+
+// tenantBody is stored for a tenant.
+type tenantBody struct {
+	Version int    `json:"v"`
+	Alias   string `json:"alias"`
+	Created int64  `json:"created"`
+}
+
+// activationBody is stored beside a tenant once it is active.
+type activationBody struct {
+	Version int  `json:"v"`
+	Active  bool `json:"active"`
+}
+
+// aliasBody is stored under an alias. It carries the tenant's creation time,
+// so that whoever finds an alias without its tenant can complete it.
+type aliasBody struct {
+	Version int    `json:"v"`
+	Tenant  string `json:"tenant"`
+	Created int64  `json:"created"`
+}
+
+// encodeBody writes the one encoding that decodeBody accepts.
+func encodeBody(body any) ([]byte, error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode a control item: %w", err)
+	}
+	return b, nil
+}
+
+// decodeBody accepts exactly what encodeBody writes: no unknown or repeated
+// member, no other order, spacing or escape, nothing after it.
+func decodeBody[B any](b []byte) (B, error) {
+	var body, none B
+	if err := json.Unmarshal(b, &body, json.RejectUnknownMembers(true)); err != nil {
+		return none, errBody
+	}
+	again, err := json.Marshal(body)
+	if err != nil || !bytes.Equal(again, b) {
+		return none, errBody
+	}
+	return body, nil
+}
+
+func decodeKeyBody(b []byte) (keyBody, digest, error) {
+	body, err := decodeBody[keyBody](b)
+	if err != nil {
+		return keyBody{}, digest{}, err
+	}
+	hash, err := base64.RawURLEncoding.Strict().DecodeString(body.Hash)
+	roles, rolesErr := canonicalRoles(body.Roles)
+	switch {
+	case body.Version != bodyVersion, err != nil, len(hash) != len(digest{}),
+		rolesErr != nil, !slices.Equal(roles, body.Roles), checkName(body.Name) != nil,
+		body.Tenant == "", body.Created <= 0, body.Expires < 0:
+		return keyBody{}, digest{}, errBody
+	}
+	return body, digest(hash), nil
+}
+
+func decodeRevocationBody(b []byte) (revocationBody, error) {
+	body, err := decodeBody[revocationBody](b)
+	if err != nil || body.Version != bodyVersion || body.Tenant == "" || body.Revoked <= 0 {
+		return revocationBody{}, errBody
+	}
+	return body, nil
+}
+
+func decodeTenantBody(b []byte) (tenantBody, error) {
+	body, err := decodeBody[tenantBody](b)
+	if err != nil || body.Version != bodyVersion || checkAlias(body.Alias) != nil || body.Created <= 0 {
+		return tenantBody{}, errBody
+	}
+	return body, nil
+}
+
+func decodeActivationBody(b []byte) (activationBody, error) {
+	body, err := decodeBody[activationBody](b)
+	if err != nil || body.Version != bodyVersion || !body.Active {
+		return activationBody{}, errBody
+	}
+	return body, nil
+}
+
+func decodeAliasBody(b []byte) (aliasBody, error) {
+	body, err := decodeBody[aliasBody](b)
+	if err != nil || body.Version != bodyVersion || !isID(body.Tenant) || body.Created <= 0 {
+		return aliasBody{}, errBody
+	}
+	return body, nil
+}

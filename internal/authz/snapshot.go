@@ -1,0 +1,196 @@
+package authz
+
+import (
+	"bytes"
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	defaultPollEvery = 2 * time.Second
+	// staleAfter is how old the keys may be while Run polls: an instance that
+	// cannot learn of a revocation for so long serves nobody. Together with
+	// the table's strong consistency that is what "in force within five
+	// seconds" rests on.
+	staleAfter = 5 * time.Second
+)
+
+// snapshot is what the local table held when it was read; immutable once stored.
+type snapshot struct {
+	keys    map[string]*knownKey
+	revoked map[string]knownRevocation
+	nobody  *knownKey // compared with where an id is unknown
+}
+
+// knownKey is one key. An item that cannot be read stays here, not readable,
+// so that it is reported once: its hash is zero and proves nothing.
+type knownKey struct {
+	body             []byte // as stored
+	readable         bool
+	hash             digest
+	principal        Principal
+	created, expires int64
+}
+
+// knownRevocation is one revocation. The item's presence revokes, even where
+// its body cannot be read: at is 1 then, so that nobody takes it for none.
+type knownRevocation struct {
+	body []byte
+	at   int64
+}
+
+func newSnapshot() *snapshot {
+	return &snapshot{
+		keys:    make(map[string]*knownKey),
+		revoked: make(map[string]knownRevocation),
+		nobody:  new(knownKey),
+	}
+}
+
+func newKnownKey(id string, body keyBody, hash digest) *knownKey {
+	return &knownKey{
+		readable: true, hash: hash, created: body.Created, expires: body.Expires,
+		principal: Principal{
+			Tenant: body.Tenant, ID: "key_" + id, Name: body.Name,
+			Roles: slices.Clip(body.Roles), Authentication: apiKey,
+		},
+	}
+}
+
+func newKnownRevocation(stored []byte) knownRevocation {
+	at := int64(1)
+	if body, err := decodeRevocationBody(stored); err == nil {
+		at = body.Revoked
+	}
+	return knownRevocation{stored, at}
+}
+
+// proves compares in constant time; readable is no secret.
+func (key *knownKey) proves(hash digest) bool {
+	return subtle.ConstantTimeCompare(key.hash[:], hash[:]) == 1 && key.readable
+}
+
+// Run polls the local table until ctx ends, so that a revocation is in force
+// within five seconds of being in that table: while polls fail for longer,
+// Authenticate answers ErrUnavailable. (With a PollEvery above two seconds
+// both take two and a half polls.)
+func (k *Keys) Run(ctx context.Context) {
+	limit := max(staleAfter, k.cfg.PollEvery*5/2)
+	watchdog := time.AfterFunc(limit, func() { k.stale.Store(true) })
+	defer watchdog.Stop()
+	ticker := time.NewTicker(k.cfg.PollEvery)
+	defer ticker.Stop()
+	failing := false
+	for {
+		begun := time.Now()
+		err := k.pollOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			// The snapshot is as old as the beginning of its poll.
+			watchdog.Reset(limit - time.Since(begun))
+			k.stale.Store(false)
+		}
+		k.logChange(failing, err)
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (k *Keys) pollOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, k.cfg.PollEvery)
+	defer cancel()
+	return k.Refresh(ctx)
+}
+
+func (k *Keys) logChange(wasFailing bool, err error) {
+	switch {
+	case err != nil && !wasFailing:
+		k.cfg.Logger.Warn().Err(err).Msg("reading the API keys fails")
+	case err == nil && wasFailing:
+		k.cfg.Logger.Info().Msg("reading the API keys works again")
+	}
+}
+
+// Ready is nil while Authenticate can answer, else ErrUnavailable.
+func (k *Keys) Ready() error {
+	if k.snapshot.Load() == nil || k.stale.Load() {
+		return ErrUnavailable
+	}
+	return nil
+}
+
+// Refresh reads the local table once, now. On an error what was known stays.
+func (k *Keys) Refresh(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	local := k.cfg.Tables[0].Control
+	keys, err := listAll(ctx, local, KindKey)
+	if err != nil {
+		return fmt.Errorf("read the keys: %w", err)
+	}
+	revocations, err := listAll(ctx, local, KindRevocation)
+	if err != nil {
+		return fmt.Errorf("read the revocations: %w", err)
+	}
+	known := k.snapshot.Load()
+	if known == nil {
+		known = newSnapshot()
+	}
+	next := newSnapshot()
+	for _, item := range keys {
+		next.keys[item.ID] = k.knownKey(known, item)
+	}
+	for _, item := range revocations {
+		next.revoked[item.ID] = k.knownRevocation(known, item)
+	}
+	k.snapshot.Store(next)
+	return nil
+}
+
+// knownKey decodes an item unless it was known as it is.
+func (k *Keys) knownKey(known *snapshot, item Item) *knownKey {
+	if key, ok := known.keys[item.ID]; ok && bytes.Equal(key.body, item.Body) {
+		return key
+	}
+	body, hash, err := decodeKeyBody(item.Body)
+	if err != nil {
+		k.cfg.Logger.Error().Str("key", item.ID).Msg("an API key cannot be read and opens nothing")
+		return &knownKey{body: item.Body}
+	}
+	key := newKnownKey(item.ID, body, hash)
+	key.body = item.Body
+	return key
+}
+
+func (k *Keys) knownRevocation(known *snapshot, item Item) knownRevocation {
+	if r, ok := known.revoked[item.ID]; ok && bytes.Equal(r.body, item.Body) {
+		return r
+	}
+	if _, err := decodeRevocationBody(item.Body); err != nil {
+		k.cfg.Logger.Error().Str("key", item.ID).Msg("the revocation of an API key cannot be read and is in force")
+	}
+	return newKnownRevocation(item.Body)
+}
+
+// learn stores a changed copy of the snapshot, where there is one.
+func (k *Keys) learn(change func(*snapshot)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	known := k.snapshot.Load()
+	if known == nil {
+		return
+	}
+	next := &snapshot{maps.Clone(known.keys), maps.Clone(known.revoked), known.nobody}
+	change(next)
+	k.snapshot.Store(next)
+}

@@ -1,0 +1,37 @@
+package wal
+
+import (
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+)
+
+// Sizes of one engine; a process may hold two within 150 MB.
+const (
+	cacheSize    = 8 << 20
+	memTableSize = 4 << 20
+	memTables    = 4 // writes wait when this many are full
+	filterBits   = 10
+)
+
+func (e *Engine) pebbleOptions() *pebble.Options {
+	o := &pebble.Options{
+		FS:                          e.fence,
+		Logger:                      e.log,
+		EventListener:               e.log.events(),
+		FormatMajorVersion:          pebble.FormatValueSeparation, // pinned: raising it is a one-way step
+		CacheSize:                   cacheSize,
+		MemTableSize:                memTableSize,
+		MemTableStopWritesThreshold: memTables,
+		L0CompactionThreshold:       2,
+		// Nothing may wait for a compaction without end, least of all in an
+		// engine that was poisoned meanwhile.
+		L0StopWritesThreshold:      1000,
+		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 2 },
+		MaxOpenFiles:               512,
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(filterBits)
+	}
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	return o
+}

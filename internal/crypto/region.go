@@ -1,0 +1,246 @@
+package crypto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"piivault/internal/secret"
+)
+
+// State is how a region's KMS is known to be.
+type State string
+
+// The states of a region's KMS.
+const (
+	Up     State = "up"
+	Down   State = "down"   // its breaker is open: only probes try it
+	Denied State = "denied" // it answers, and refuses the key
+)
+
+const (
+	defaultTimeout = time.Second
+	// maxAbandoned bounds the calls that a KMS keeps after their timeout; at
+	// the bound the region is left alone until some of them end.
+	maxAbandoned = 64
+)
+
+// region is one member of the ring with its circuit breaker.
+//
+// The breaker is our own: gobreaker's half-open state lets client traffic try
+// an open breaker when a timer says so, and nothing but such traffic closes
+// it, while here the first fault opens it, probes alone close it, and nobody
+// who waits for an answer is ever the one to try.
+type region struct {
+	name    string
+	kms     KMS
+	key     keyARN
+	former  []keyARN
+	timeout time.Duration
+	rank    int                             // position in the ring's order, the local region's being 0
+	changed func(g *region, from, to State) // called after a transition, without the lock
+
+	abandoned atomic.Int32
+	healthy   atomic.Bool // neither open nor denied: the hot path's copy of the fields below
+
+	mu     sync.Mutex // guards open, denied and since
+	open   bool
+	denied bool
+	since  time.Time
+	now    func() time.Time
+}
+
+func (g *region) stateLocked() State {
+	switch {
+	case g.open:
+		return Down
+	case g.denied:
+		return Denied
+	default:
+		return Up
+	}
+}
+
+func (g *region) health() RegionHealth {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return RegionHealth{Name: g.name, State: g.stateLocked(), Since: g.since}
+}
+
+// available reports that a call may be tried. A denied region is: it answers
+// at once, and its answer tells when the denial is lifted.
+func (g *region) available() bool {
+	if g.abandoned.Load() >= maxAbandoned {
+		return false
+	}
+	return g.healthy.Load() || g.health().State != Down
+}
+
+// refuses reports a denial that nothing has lifted yet, reachable or not.
+func (g *region) refuses() bool {
+	if g.healthy.Load() {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.denied
+}
+
+// prompt reports that calls are made in line.
+func (g *region) prompt() bool {
+	p, ok := g.kms.(Prompt)
+	return ok && p.Prompt()
+}
+
+// note learns from the outcome of a call. An open breaker is closed by a probe
+// only: a client's call that succeeds late was begun before it opened.
+func (g *region) note(err error, probe bool) {
+	if err == nil && g.healthy.Load() {
+		return
+	}
+	g.mu.Lock()
+	from := g.stateLocked()
+	switch {
+	case err == nil:
+		g.denied = false
+		g.open = g.open && !probe
+	case isDenial(err):
+		g.denied = true
+		g.open = g.open && !probe
+	case errors.Is(err, ErrUnreachable):
+		g.open = true
+	}
+	to := g.stateLocked()
+	g.healthy.Store(to == Up)
+	if from != to {
+		g.since = g.now()
+	}
+	g.mu.Unlock()
+	if from != to {
+		g.changed(g, from, to)
+	}
+}
+
+func isDenial(err error) bool { return errors.Is(err, ErrDenied) || errors.Is(err, ErrDisabled) }
+
+// dataKeyPair is what GenerateDataKey returns.
+type dataKeyPair struct {
+	key        secret.Key
+	ciphertext []byte
+}
+
+func (g *region) generate(ctx context.Context, ec map[string]string, probe bool) (dataKeyPair, error) {
+	return invoke(ctx, g, probe, func(ctx context.Context) (dataKeyPair, error) {
+		key, ciphertext, err := g.kms.GenerateDataKey(ctx, g.key.text, ec)
+		return dataKeyPair{key, ciphertext}, err
+	}, func(p dataKeyPair) { p.key.Wipe() })
+}
+
+func (g *region) encrypt(ctx context.Context, key secret.Key, ec map[string]string) ([]byte, error) {
+	own := key.Clone() // the call may outlive the caller's patience, and the caller's key
+	return invoke(ctx, g, false, func(ctx context.Context) ([]byte, error) {
+		defer own.Wipe()
+		return g.kms.Encrypt(ctx, g.key.text, own, ec)
+	}, func([]byte) {})
+}
+
+func (g *region) decrypt(ctx context.Context, c keyCopy, ec map[string]string, probe bool) (secret.Key, error) {
+	return invoke(ctx, g, probe, func(ctx context.Context) (secret.Key, error) {
+		return g.kms.Decrypt(ctx, c.arn, c.ciphertext, ec)
+	}, secret.Key.Wipe)
+}
+
+func (g *region) check(ctx context.Context) error {
+	_, err := invoke(ctx, g, true, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, g.kms.Check(ctx, g.key.text)
+	}, func(struct{}) {})
+	return err
+}
+
+// invoke makes one call within the region's timeout, even if the KMS ignores
+// its context, and notes the outcome unless the caller gave up first. The
+// result of a call that nobody waits for any more goes to discard.
+func invoke[T any](ctx context.Context, g *region, probe bool, do func(context.Context) (T, error), discard func(T)) (T, error) {
+	if err := ctx.Err(); err != nil {
+		var none T
+		return none, fmt.Errorf("crypto: kms call: %w", err)
+	}
+	var v T
+	var err error
+	if g.prompt() {
+		v, err = do(ctx)
+	} else {
+		v, err = await(ctx, g, do, discard)
+	}
+	if err != nil {
+		err = classify(ctx, err)
+	}
+	// A probe's call is noted as a whole, by the probe.
+	if ctx.Err() == nil && !probe {
+		g.note(err, false)
+	}
+	return v, err
+}
+
+// The life of an awaited call.
+const (
+	callRunning = iota
+	callDone
+	callAbandoned
+)
+
+// await runs do on a goroutine of its own and waits for the timeout at most.
+// What is left running then is bounded by maxAbandoned and ends when the KMS
+// keeps its promise to return soon after its context is done.
+func await[T any](ctx context.Context, g *region, do func(context.Context) (T, error), discard func(T)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	var state atomic.Int32
+	done := make(chan result, 1)
+	go func() {
+		v, err := do(ctx)
+		if state.CompareAndSwap(callRunning, callDone) {
+			done <- result{v, err}
+			return
+		}
+		discard(v)
+		g.abandoned.Add(-1)
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+	}
+	g.abandoned.Add(1)
+	if state.CompareAndSwap(callRunning, callAbandoned) {
+		var none T
+		return none, ctx.Err()
+	}
+	g.abandoned.Add(-1)
+	r := <-done
+	return r.v, r.err
+}
+
+// classify makes every error wrap one sentinel, or the caller's own context error.
+func classify(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("crypto: kms call: %w", ctx.Err())
+	}
+	for _, known := range []error{ErrUnreachable, ErrThrottled, ErrDenied, ErrDisabled, ErrInvalidCiphertext} {
+		if errors.Is(err, known) {
+			return err
+		}
+	}
+	// The timeout was the ring's: it must not read as the caller's.
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: timeout", ErrUnreachable)
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, err)
+}

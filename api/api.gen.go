@@ -307,7 +307,7 @@ type DetokenizeItem struct {
 
 // DetokenizeRequest Tokens whose values are wanted, and why.
 type DetokenizeRequest struct {
-	Items []DetokenizeItem `json:"items"`
+	Items Batch[DetokenizeItem] `json:"items"`
 
 	// OnError What a bad item does to the batch. Absent means `abort`.
 	OnError OnError `json:"on_error,omitempty,omitzero"`
@@ -352,7 +352,7 @@ type DetokenizedItem struct {
 
 // EraseRequest What to erase: exactly one of `items` and `subject_id`.
 type EraseRequest struct {
-	Items []TokenItem `json:"items,omitempty,omitzero"`
+	Items Batch[TokenItem] `json:"items,omitempty,omitzero"`
 
 	// SubjectID All records that were made with this `subject_id`.
 	SubjectID string `json:"subject_id,omitempty,omitzero"`
@@ -370,7 +370,7 @@ type EraseResponse struct {
 
 // InspectRequest Tokens to look at.
 type InspectRequest struct {
-	Items []TokenItem `json:"items"`
+	Items Batch[TokenItem] `json:"items"`
 }
 
 // InspectResponse The items' answers, in the order of the request.
@@ -627,7 +627,7 @@ type TokenizeItem struct {
 
 // TokenizeRequest Values to keep.
 type TokenizeRequest struct {
-	Items []TokenizeItem `json:"items"`
+	Items Batch[TokenizeItem] `json:"items"`
 
 	// OnError What a bad item does to the batch. Absent means `abort`.
 	OnError OnError `json:"on_error,omitempty,omitzero"`

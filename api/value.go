@@ -48,3 +48,27 @@ func (v Value) MarshalJSONTo(e *jsontext.Encoder) error {
 	clear(quoted)
 	return err
 }
+
+// Wipe ends the life of the request's values.
+func (r *TokenizeRequest) Wipe() {
+	for i := range r.Items {
+		r.Items[i].Value.Wipe()
+	}
+}
+
+// Wipe ends the life of the answer's values.
+func (r *DetokenizeResponse) Wipe() {
+	for i := range r.Items {
+		r.Items[i].Value.Wipe()
+	}
+}
+
+// SizeHint is about how long the answer is in JSON: a buffer of this size
+// seldom grows, and so seldom leaves a copy of a value behind.
+func (r *DetokenizeResponse) SizeHint() int {
+	n := 256
+	for i := range r.Items {
+		n += 256 + r.Items[i].Value.Len()*5/4
+	}
+	return n
+}

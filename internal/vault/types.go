@@ -16,8 +16,8 @@ type (
 	Reveal = authz.Reveal
 	// AuditEntry is one audited fact with its place in the log.
 	AuditEntry = audit.Found
-	// AuditQuery selects entries; Token and SubjectID of the request are hashed by AuditQuery's use case.
-	AuditOutcome = audit.Outcome
+	// KeyInfo describes an API key without its secret.
+	KeyInfo = authz.KeyInfo
 )
 
 // The two reveals.
@@ -159,13 +159,6 @@ type NewKeyResult struct {
 	ID         string
 	Key        secret.Text
 	NotReached []string // regions whose control table could not be written
-}
-
-// KeyInfo describes an API key without its secret.
-type KeyInfo struct {
-	ID, Name                  string
-	Roles                     []Role
-	Created, Expires, Revoked int64 // Unix ms; 0: never
 }
 
 // RevokeResult says which regions do not know yet.

@@ -1,21 +1,177 @@
 // Package vault is the domain and its only orchestrator: each use case reads
 // top-down and calls the leaves (crypto, store, audit, authz, pii), which do
 // not know each other.
+//
+// It keeps the promises of design §1: nothing is acknowledged before it is
+// durable (G1), no value leaves before its audit entry is durable (G6), what
+// is written without a region's key copy says so and is repaired (G3), and
+// what is erased stays erased (G9).
 package vault
 
-// Use cases, agreed (bodies follow):
-//
-//	func (v *Vault) Authenticate(ctx context.Context, credential secret.Text) (Principal, error)
-//	func (v *Vault) Tokenize(ctx context.Context, c Call, req TokenizeRequest) ([]Tokenized, error)
-//	func (v *Vault) Detokenize(ctx context.Context, c Call, req DetokenizeRequest) (DetokenizeResult, error)
-//	func (v *Vault) Inspect(ctx context.Context, c Call, tokens []secret.Text) ([]Inspected, error)
-//	func (v *Vault) Erase(ctx context.Context, c Call, req EraseRequest) (EraseResult, error)
-//	func (v *Vault) Types(ctx context.Context, c Call) ([]TypeInfo, error)
-//	func (v *Vault) Regions(ctx context.Context, c Call) (RegionsResult, error)
-//	func (v *Vault) StartRepair(ctx context.Context, c Call) error
-//	func (v *Vault) RepairStatus(ctx context.Context, c Call) (RepairStatus, error)
-//	func (v *Vault) CreateKey(ctx context.Context, c Call, req NewKeyRequest) (NewKeyResult, error)
-//	func (v *Vault) ListKeys(ctx context.Context, c Call) ([]KeyInfo, error)
-//	func (v *Vault) RevokeKey(ctx context.Context, c Call, id string) (RevokeResult, error)
-//	func (v *Vault) QueryAudit(ctx context.Context, c Call, req AuditRequest) (AuditResult, error)
-//	func (v *Vault) Ready(ctx context.Context) map[string]error   // dependency name → nil or why not
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
+
+	"piivault/internal/audit"
+	"piivault/internal/authz"
+	"piivault/internal/crypto"
+	"piivault/internal/pii"
+	"piivault/internal/secret"
+	"piivault/internal/store"
+)
+
+// RegionReader reads another region's records table directly, for tokens that
+// have not replicated yet. An error says that the region cannot be asked now.
+type RegionReader struct {
+	Region string
+	Read   func(ctx context.Context, refs []store.Ref) ([]store.State, error)
+}
+
+// Config wires a Vault. Every field but those with a default is required.
+type Config struct {
+	Env      string                // environment name in tokens: [a-z0-9]{1,8}
+	Store    store.Store           // this region's table
+	Others   []RegionReader        // the other regions' tables
+	Controls []authz.RegionControl // this region's table first, then the others'
+	Log      audit.Log
+	Audit    audit.Reader
+	Ring     *crypto.Ring
+	Sealer   *crypto.Sealer
+	Catalog  *pii.Catalog
+	Policies *authz.Policies
+	Keys     *authz.Keys
+	Now      func() time.Time
+	Random   io.Reader
+	Logger   zerolog.Logger
+
+	// ErasureQuiet must be longer than the replication lag: a region confirms
+	// an erasure when it has found nothing new for so long. Default 30 s.
+	ErasureQuiet time.Duration
+	// PollEvery is how often erasure jobs are looked for. Default 1 s.
+	PollEvery time.Duration
+	// RepairEvery is the reconciler's period beside being woken by a region
+	// that came back. Default 1 minute.
+	RepairEvery time.Duration
+	// SweepEvery is the sweeper's period. Default 1 minute.
+	SweepEvery time.Duration
+	// RemoteMisses bounds look-ups in other regions per second, of tokens that
+	// turn out to exist nowhere. Default 50.
+	RemoteMisses float64
+}
+
+func (c *Config) setDefaults() {
+	setDefault(&c.ErasureQuiet, 30*time.Second)
+	setDefault(&c.PollEvery, time.Second)
+	setDefault(&c.RepairEvery, time.Minute)
+	setDefault(&c.SweepEvery, time.Minute)
+	if c.RemoteMisses == 0 {
+		c.RemoteMisses = 50
+	}
+}
+
+func setDefault(d *time.Duration, value time.Duration) {
+	if *d == 0 {
+		*d = value
+	}
+}
+
+// Vault is one region's instance. Its methods are safe for concurrent use.
+type Vault struct {
+	Config
+	local   store.Store
+	region  string
+	control authz.Control
+	tenants *tenants
+	jobs    *jobs
+	repair  *reconciler
+	misses  *rate.Limiter
+}
+
+// New checks the wiring. Nothing runs before Run.
+func New(cfg Config) (*Vault, error) {
+	cfg.setDefaults()
+	if len(cfg.Controls) == 0 || cfg.Controls[0].Region != cfg.Ring.Local() {
+		return nil, errors.New("vault: the local region's control table must come first")
+	}
+	v := &Vault{Config: cfg, local: cfg.Store, region: cfg.Ring.Local(), control: cfg.Controls[0].Control}
+	v.tenants = newTenants(v)
+	v.jobs = newJobs(v)
+	v.repair = newReconciler(v)
+	v.misses = rate.NewLimiter(rate.Limit(cfg.RemoteMisses), int(cfg.RemoteMisses)+1)
+	return v, nil
+}
+
+// Start verifies that this instance's key ring is the one the deployment
+// agreed on (design §5) and reads credentials and erasure jobs once.
+func (v *Vault) Start(ctx context.Context) error {
+	if err := v.claimRing(ctx); err != nil {
+		return err
+	}
+	if err := v.Keys.Refresh(ctx); err != nil {
+		return fmt.Errorf("vault: read API keys: %w", err)
+	}
+	return v.jobs.poll(ctx)
+}
+
+// Run does the background work of this region (credentials, erasure, repair,
+// sweeping, KMS probes) and returns when ctx is done and all of it has ended.
+func (v *Vault) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, loop := range []func(context.Context){v.Keys.Run, v.Ring.Run, v.jobs.run, v.repair.run, v.sweep} {
+		wg.Go(func() { loop(ctx) })
+	}
+	wg.Wait()
+}
+
+// Restored tells the reconciler that a region's KMS answers again: pass it to
+// the ring as OnRestored.
+func (v *Vault) Restored(string) { v.repair.wake() }
+
+// Authenticate turns a credential into a Principal, or ErrUnauthenticated.
+func (v *Vault) Authenticate(_ context.Context, credential secret.Text) (Principal, error) {
+	p, err := v.Keys.Authenticate(credential)
+	if err != nil {
+		return Principal{}, &Error{Kind: ErrUnauthenticated, Code: "unauthenticated", Message: "The credential is missing, unknown, expired or revoked."}
+	}
+	return p, nil
+}
+
+// Ready names each dependency and why it is out, nil where it works.
+func (v *Vault) Ready(ctx context.Context) map[string]error {
+	_, _, err := v.local.Get(ctx, store.Key{Tenant: "-", ID: "-"})
+	ready := map[string]error{"store": err}
+	if _, err := v.control.List(ctx, authz.KindRing, "", 1); err != nil {
+		ready["control"] = err
+	} else {
+		ready["control"] = nil
+	}
+	ready["kms"] = errors.New("no region's KMS answers")
+	for _, h := range v.Ring.Health() {
+		if h.State == crypto.Up {
+			ready["kms"] = nil
+		}
+	}
+	return ready
+}
+
+// every calls step at once and then each period or wake, until ctx is done.
+func every(ctx context.Context, period time.Duration, wake <-chan struct{}, step func(context.Context)) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		step(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-wake:
+		}
+	}
+}

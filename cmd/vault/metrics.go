@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"piivault/internal/vault"
+)
+
+// metrics is one instance's registry. Labels are routes, statuses and region
+// names: nothing that a client sent.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+}
+
+// scrapeTimeout bounds what a scrape asks the store.
+const scrapeTimeout = 2 * time.Second
+
+func newMetrics(region string, v *vault.Vault) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "vault_request_seconds", Help: "Duration of requests by route and status.",
+			ConstLabels: prometheus.Labels{"region": region}, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}, []string{"route", "status"}),
+	}
+	m.registry.MustRegister(m.requests, &ringCollector{
+		vault:    v,
+		up:       prometheus.NewDesc("vault_kms_up", "1 where the region's KMS answers, as this instance sees it.", []string{"of"}, prometheus.Labels{"region": region}),
+		degraded: prometheus.NewDesc("vault_missing_copies", "Records of this region's table without the region's key copy.", []string{"of"}, prometheus.Labels{"region": region}),
+	}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+func (m *metrics) observe(route string, status int, took time.Duration) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// ringCollector asks the vault at scrape time.
+type ringCollector struct {
+	vault        *vault.Vault
+	up, degraded *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c *ringCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- c.up
+	out <- c.degraded
+}
+
+// Collect implements prometheus.Collector.
+func (c *ringCollector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	state, err := c.vault.Regions(ctx, vault.Call{})
+	if err != nil {
+		return
+	}
+	for _, r := range state.Regions {
+		up := 0.0
+		if r.KMS == "up" {
+			up = 1
+		}
+		out <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up, r.Name)
+		out <- prometheus.MustNewConstMetric(c.degraded, prometheus.GaugeValue, float64(r.MissingCopies), r.Name)
+	}
+}

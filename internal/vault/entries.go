@@ -1,0 +1,95 @@
+package vault
+
+import (
+	"context"
+
+	"piivault/internal/audit"
+	"piivault/internal/authz"
+)
+
+// Actions of entries that are the vault's own, beside authz's.
+const (
+	actionUnwrapTenant = "unwrap_tenant_secret"
+	actionRepair       = "repair_record"
+	actionRepairTenant = "repair_tenant_secret"
+	actionCreateKey    = "create_key"
+	actionRevokeKey    = "revoke_key"
+	actionListKeys     = "list_keys"
+	actionConfirmErase = "confirm_erase"
+	actorInternal      = "vault"
+	authInternal       = "internal"
+	decisionAllow      = "allow"
+	decisionDeny       = "deny"
+)
+
+// entry begins an audit entry of a call.
+func (v *Vault) entry(c Call, action string, outcome audit.Outcome) audit.Entry {
+	return audit.Entry{
+		Time: v.Now().UnixMilli(), RequestID: c.RequestID, Tenant: c.Principal.Tenant,
+		Actor: c.Principal.ID, Authentication: c.Principal.Authentication,
+		Action: action, Region: v.region, Client: c.Client, Outcome: outcome,
+	}
+}
+
+// own begins an audit entry of what the vault does by itself.
+func (v *Vault) own(tenant, action string, outcome audit.Outcome) audit.Entry {
+	return v.entry(Call{Principal: Principal{Tenant: tenant, ID: actorInternal, Authentication: authInternal}}, action, outcome)
+}
+
+// note makes entries durable; an error means that they may not be.
+func (v *Vault) note(ctx context.Context, entries ...audit.Entry) (audit.Receipt, error) {
+	receipt, err := v.Log.Append(entries).Wait(ctx)
+	if err != nil {
+		return receipt, auditUnavailable(err)
+	}
+	return receipt, nil
+}
+
+// followUp is an entry about an earlier one that ended otherwise than it said.
+func followUp(e audit.Entry, about audit.Ref, outcome audit.Outcome) audit.Entry {
+	e.About, e.Outcome = &about, outcome
+	return e
+}
+
+// allow refuses a caller whose credential has no right at all to an action
+// (403); finer decisions are made by attributes.
+func (v *Vault) allow(ctx context.Context, c Call, action authz.Action) error {
+	if v.Policies.May(c.Principal, action) {
+		return nil
+	}
+	e := v.entry(c, string(action), audit.Denied)
+	e.Decision, e.PolicySet = decisionDeny, v.Policies.Hash()
+	if _, err := v.note(ctx, e); err != nil {
+		return err
+	}
+	return forbidden()
+}
+
+// decided copies a decision into an entry.
+func decided(e *audit.Entry, d authz.Decision) {
+	e.Decision, e.Policies, e.PolicySet = decisionDeny, d.Policies, d.PolicySet
+	if d.Allowed {
+		e.Decision = decisionAllow
+	}
+}
+
+// decider asks the policies once per distinct question of a batch.
+type decider struct {
+	v    *Vault
+	c    Call
+	memo map[authz.Request]authz.Decision
+}
+
+func (v *Vault) decider(c Call) *decider { return &decider{v: v, c: c} }
+
+func (d *decider) decide(r authz.Request) authz.Decision {
+	if found, ok := d.memo[r]; ok {
+		return found
+	}
+	decision := d.v.Policies.Decide(d.c.Principal, r)
+	if d.memo == nil {
+		d.memo = make(map[authz.Request]authz.Decision, 1)
+	}
+	d.memo[r] = decision
+	return decision
+}

@@ -1,0 +1,294 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"piivault/internal/audit"
+	"piivault/internal/authz"
+	"piivault/internal/store"
+)
+
+// jobPage is how many jobs are listed at once.
+const jobPage = 500
+
+// jobs follows the erasures that are not complete: it does this region's part
+// of each, and refuses tokenizes that would race one.
+type jobs struct {
+	v *Vault
+
+	// mu guards everything below.
+	mu       sync.Mutex
+	open     map[string]*openJob
+	complete map[string]struct{} // ids of finished jobs, so that a poll skips them
+	subjects map[string]int      // tenant#subject → open jobs
+	records  map[string]int      // tenant#record of deterministic tokens → open jobs
+	wholeAt  time.Time           // when all jobs were last listed
+}
+
+// openJob is an erasure under way, as this region sees it.
+type openJob struct {
+	*eraseJob
+	quietSince time.Time // when a pass last found something, or the job was first seen
+	confirmed  map[string]bool
+}
+
+func newJobs(v *Vault) *jobs {
+	return &jobs{v: v, open: map[string]*openJob{}, complete: map[string]struct{}{}, subjects: map[string]int{}, records: map[string]int{}}
+}
+
+// run polls for jobs and works on them until ctx is done.
+func (j *jobs) run(ctx context.Context) {
+	every(ctx, j.v.PollEvery, nil, func(ctx context.Context) {
+		if err := j.poll(ctx); err != nil && ctx.Err() == nil {
+			j.v.Logger.Warn().Err(err).Msg("erase jobs cannot be read")
+		}
+		for _, id := range j.ids() {
+			if err := j.work(ctx, id); err != nil && ctx.Err() == nil {
+				j.v.Logger.Warn().Err(err).Str("job", id).Msg("an erasure cannot proceed here")
+			}
+		}
+	})
+}
+
+// poll learns of jobs and confirmations from this region's control table.
+func (j *jobs) poll(ctx context.Context) error {
+	for after := j.listFrom(); ; {
+		items, err := j.v.control.List(ctx, authz.KindEraseJob, after, jobPage)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			after = item.ID
+			if j.isComplete(item.ID) {
+				continue
+			}
+			job, err := decodeEraseJob(item)
+			if err != nil {
+				return err
+			}
+			j.add(job)
+			if err := j.confirmations(ctx, item.ID); err != nil {
+				return err
+			}
+		}
+		if len(items) < jobPage {
+			return nil
+		}
+	}
+}
+
+// Job ids begin with their time. Polls look back a day, which replication
+// stays well within, and now and then at everything.
+const (
+	jobWindow = 24 * time.Hour
+	wholeList = time.Hour
+)
+
+func (j *jobs) listFrom() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := j.v.Now()
+	if now.Sub(j.wholeAt) >= wholeList {
+		j.wholeAt = now
+		return ""
+	}
+	ms := fmt.Sprintf("%012x", now.Add(-jobWindow).UnixMilli())
+	return ms[:8] + "-" + ms[8:]
+}
+
+func (j *jobs) isComplete(id string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, ok := j.complete[id]
+	return ok
+}
+
+func (j *jobs) ids() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	ids := make([]string, 0, len(j.open))
+	for id := range j.open {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// add makes a job visible: from now on tokenizes of its target are refused.
+func (j *jobs) add(job *eraseJob) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, ok := j.open[job.ID]; ok {
+		return
+	}
+	j.open[job.ID] = &openJob{eraseJob: job, quietSince: j.v.Now(), confirmed: map[string]bool{}}
+	j.count(job, 1)
+}
+
+// count keeps the sets that covers asks; mu is held.
+func (j *jobs) count(job *eraseJob, by int) {
+	bump := func(m map[string]int, key string) {
+		if m[key] += by; m[key] <= 0 {
+			delete(m, key)
+		}
+	}
+	if job.Subject != "" {
+		bump(j.subjects, job.Tenant+"#"+job.Subject)
+	}
+	for _, t := range job.Targets {
+		if t.Generations {
+			bump(j.records, job.Tenant+"#"+t.Record)
+		}
+	}
+}
+
+// covers reports that a visible job erases this subject or deterministic token.
+func (j *jobs) covers(ref store.Ref, subject string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.open) == 0 {
+		return false
+	}
+	return j.subjects[ref.Tenant+"#"+subject] > 0 && subject != "" || ref.Generations && j.records[ref.Tenant+"#"+ref.ID] > 0
+}
+
+// underWay finds an open job for the same target.
+func (j *jobs) underWay(job *eraseJob) (string, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for id, o := range j.open {
+		if o.Tenant == job.Tenant && o.Subject == job.Subject && slices.Equal(o.Targets, job.Targets) {
+			return id, true
+		}
+	}
+	return "", false
+}
+
+// work does this region's part once: bury what is there, and confirm after
+// nothing new was found for longer than the replication lag.
+func (j *jobs) work(ctx context.Context, id string) error {
+	job := j.get(id)
+	if job == nil || j.confirmedHere(id) {
+		return nil
+	}
+	buried, err := j.v.bury(ctx, job)
+	if err != nil {
+		return err
+	}
+	j.progress(ctx, id, buried)
+	return nil
+}
+
+func (j *jobs) get(id string) *eraseJob {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if o, ok := j.open[id]; ok {
+		return o.eraseJob
+	}
+	return nil
+}
+
+func (j *jobs) confirmedHere(id string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	o, ok := j.open[id]
+	return ok && o.confirmed[j.v.region]
+}
+
+// progress takes note of a pass and confirms when it is time. Random tokens
+// have nothing to wait for: their tombstone holds whatever arrives later.
+func (j *jobs) progress(ctx context.Context, id string, buried int) {
+	if !j.due(id, buried) {
+		return
+	}
+	if err := j.confirm(ctx, id); err != nil {
+		j.v.Logger.Warn().Err(err).Str("job", id).Msg("an erasure cannot be confirmed")
+	}
+}
+
+func (j *jobs) due(id string, buried int) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	o, ok := j.open[id]
+	if !ok || o.confirmed[j.v.region] {
+		return false
+	}
+	final := o.Subject == "" && !slices.ContainsFunc(o.Targets, func(t eraseRef) bool { return t.Generations })
+	if final {
+		return true
+	}
+	if buried > 0 {
+		o.quietSince = j.v.Now()
+	}
+	return j.v.since(o.quietSince) > j.v.ErasureQuiet
+}
+
+// confirm writes this region's confirmation, after its audit entry.
+func (j *jobs) confirm(ctx context.Context, id string) error {
+	job := j.get(id)
+	if job == nil {
+		return nil
+	}
+	e := j.v.own(job.Tenant, actionConfirmErase, audit.Authorized)
+	e.Subject, e.RequestID = job.Subject, id
+	if _, err := j.v.note(ctx, e); err != nil {
+		return err
+	}
+	item := authz.Item{Kind: authz.KindEraseConfirm, ID: id + "#" + j.v.region, Body: []byte(`{"v":1}`)}
+	if _, err := authz.InsertEverywhere(ctx, j.v.Controls, item); err != nil {
+		return err
+	}
+	return j.confirmations(ctx, id)
+}
+
+// confirmations reads which regions have confirmed, and closes a job that all have.
+func (j *jobs) confirmations(ctx context.Context, id string) error {
+	items, err := j.v.control.List(ctx, authz.KindEraseConfirm, id+"#", len(j.v.Ring.Names())+1)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	o, ok := j.open[id]
+	if !ok {
+		return nil
+	}
+	for _, item := range items {
+		if region, ok := strings.CutPrefix(item.ID, id+"#"); ok {
+			o.confirmed[region] = true
+		}
+	}
+	if o.missing(j.v.Ring.Names()) == 0 {
+		delete(j.open, id)
+		j.complete[id] = struct{}{}
+		j.count(o.eraseJob, -1)
+	}
+	return nil
+}
+
+func (o *openJob) missing(regions []string) int {
+	n := 0
+	for _, region := range regions {
+		if !o.confirmed[region] {
+			n++
+		}
+	}
+	return n
+}
+
+// result tells how far an erasure is.
+func (j *jobs) result(id string, buried int) EraseResult {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	o, open := j.open[id]
+	result := EraseResult{Erased: buried, Complete: !open}
+	for _, region := range j.v.Ring.Names() {
+		result.Regions = append(result.Regions, RegionConfirmed{Name: region, Confirmed: !open || o.confirmed[region]})
+	}
+	return result
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"piivault/client"
+	"piivault/cmd/vault/internal/bulk"
+)
+
+const (
+	maxEraseBatch = 100
+	maxTokenLine  = 4096
+)
+
+func newEraseCommand(a *app) *cobra.Command {
+	var subject string
+	cmd := &cobra.Command{
+		Use:   "erase [--subject S]",
+		Short: "Erase tokens from standard input, or all of a person, for good",
+		Long: `Erase tokens from standard input, one a line, or with --subject all records of a
+person. What is erased stays erased, in every region and in backups that are
+restored. Each region confirms on its own; the same command again tells how far
+it is. Tokens that the vault does not know are reported by line, and exit 3.`,
+		Args: noArguments(": tokens are read from standard input"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("subject") {
+				return a.eraseSubject(cmd.Context(), subject)
+			}
+			return a.eraseTokens(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&subject, "subject", "", "id of the person, as given to tokenize")
+	return cmd
+}
+
+func (a *app) eraseSubject(ctx context.Context, subject string) error {
+	if subject == "" {
+		return usagef("--subject is empty")
+	}
+	answer, err := call(ctx, a, func(ctx context.Context, c *client.Client) (client.EraseResponse, error) {
+		return c.EraseSubject(ctx, subject)
+	})
+	if err != nil {
+		return err
+	}
+	done := erasure{complete: true}
+	done.add(answer)
+	return a.printErasure(done)
+}
+
+// erasure sums up the answers of several requests.
+type erasure struct {
+	erased   int64
+	refused  int64
+	complete bool
+	waiting  []string // regions that have not confirmed, sorted
+}
+
+func (e *erasure) add(r client.EraseResponse) {
+	e.erased += int64(r.Erased)
+	e.complete = e.complete && r.Complete
+	for _, region := range r.Regions {
+		if i, found := slices.BinarySearch(e.waiting, region.Name); !region.Confirmed && !found {
+			e.waiting = slices.Insert(e.waiting, i, region.Name)
+		}
+	}
+}
+
+func (a *app) printErasure(e erasure) error {
+	text := "complete in every region"
+	if !e.complete {
+		text = "not yet confirmed by " + orNone(joined(e.waiting)) + "; give the same command again to see"
+	}
+	if _, err := fmt.Fprintf(a.stdout, "%d erased here; %s\n", e.erased, text); err != nil {
+		return err
+	}
+	if e.refused > 0 {
+		return &refusedError{count: e.refused, what: "tokens", where: "the lines above"}
+	}
+	return nil
+}
+
+// line is a token and where it stood.
+type line struct {
+	number int64
+	token  string
+}
+
+func (a *app) eraseTokens(ctx context.Context) error {
+	c, err := a.connect(client.Config{})
+	if err != nil {
+		return err
+	}
+	done := erasure{complete: true}
+	in := bufio.NewScanner(a.stdin)
+	in.Buffer(make([]byte, maxTokenLine), maxTokenLine)
+	for number, more := int64(0), true; more; {
+		var batch []line
+		for len(batch) < maxEraseBatch {
+			if more = in.Scan(); !more {
+				break
+			}
+			number++
+			if token := bytes.TrimSpace(in.Bytes()); len(token) > 0 {
+				batch = append(batch, line{number, string(token)})
+			}
+		}
+		if err := a.eraseBatch(ctx, c, batch, &done); err != nil {
+			return err
+		}
+	}
+	if err := in.Err(); err != nil {
+		return fmt.Errorf("read standard input: %w", err)
+	}
+	return a.printErasure(done)
+}
+
+// eraseBatch leaves out what the vault refuses: it refuses a batch as a whole.
+func (a *app) eraseBatch(ctx context.Context, c *client.Client, batch []line, done *erasure) error {
+	for len(batch) > 0 {
+		tokens := make([]string, len(batch))
+		for i, l := range batch {
+			tokens[i] = l.token
+		}
+		answer, err := c.Erase(ctx, tokens...)
+		if err == nil {
+			done.add(answer)
+			return nil
+		}
+		var refusal *client.Error
+		if !errors.As(err, &refusal) || len(refusal.Items) == 0 || refusal.Temporary() {
+			return err
+		}
+		bad := make(map[int]bool, len(refusal.Items))
+		for _, it := range refusal.Items {
+			if i := int(it.Index); i >= 0 && i < len(batch) && !bad[i] {
+				bad[i] = true
+				a.note("line %d: %s", batch[i].number, bulk.SafeCode(it.Code))
+			}
+		}
+		if len(bad) == 0 {
+			return err
+		}
+		done.refused += int64(len(bad))
+		batch = without(batch, bad)
+	}
+	return nil
+}
+
+func without(batch []line, bad map[int]bool) []line {
+	var rest []line
+	for i, l := range batch {
+		if !bad[i] {
+			rest = append(rest, l)
+		}
+	}
+	return rest
+}

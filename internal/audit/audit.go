@@ -22,6 +22,8 @@ var (
 	ErrUnavailable = errors.New("audit: unavailable")
 	// ErrEntry: the entries cannot be recorded as they are, and were not (Entry says what is valid).
 	ErrEntry = errors.New("audit: not a valid entry")
+	// ErrClaimed: another process claimed the epoch; the next one may be free.
+	ErrClaimed = errors.New("audit: the epoch is claimed already")
 	// ErrName: not a log's name.
 	ErrName = errors.New("audit: not a log name")
 	// ErrQuery: the query asks for what no implementation answers.

@@ -62,12 +62,12 @@ func (q *Query) After() (p Position, ok bool, err error) {
 	if q.Cursor == "" {
 		return Position{}, false, nil
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(q.Cursor)
+	b, err := base64.RawURLEncoding.DecodeString(q.Cursor)
 	if err != nil || len(b) < 1+filterSize || b[0] != cursorV1 || string(b[1:1+filterSize]) != string(q.filters()) {
 		return Position{}, false, ErrCursor
 	}
 	p, err = ParsePosition(b[1+filterSize:])
-	if err != nil {
+	if err != nil || q.EncodeCursor(p) != q.Cursor { // base64 decoding skips line breaks
 		return Position{}, false, ErrCursor
 	}
 	return p, true, nil

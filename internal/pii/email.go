@@ -110,8 +110,8 @@ func isDotAtom(b []byte) bool {
 }
 
 func isNotAtomText(r rune) bool {
-	if r < utf8.RuneSelf {
-		return !isLetter(byte(r)) && !isDigit(byte(r)) && !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", r)
+	if r >= utf8.RuneSelf {
+		return isBlank(r) || unicode.IsControl(r)
 	}
-	return isBlank(r) || unicode.IsControl(r)
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", r)
 }

@@ -22,8 +22,7 @@ import (
 func LoadTypes(text []byte) ([]Type, error) {
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		var syntax yaml.Error
-		if errors.As(err, &syntax) {
+		if syntax, ok := errors.AsType[yaml.Error](err); ok {
 			return nil, at(syntax.GetToken(), "this is not YAML")
 		}
 		return nil, at(nil, "this is not YAML")
@@ -173,7 +172,7 @@ func durationOf(n ast.Node) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		var count uint64
 		count, err = strconv.ParseUint(days, 10, 16)
-		d = time.Duration(count) * 24 * time.Hour //nolint:gosec // 16 bits of days are 179 years
+		d = time.Duration(count) * 24 * time.Hour // 16 bits of days are 179 years
 	}
 	if err != nil || d <= 0 {
 		return 0, errors.New("this must be a duration above zero such as 720h or 30d")

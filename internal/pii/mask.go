@@ -52,7 +52,10 @@ func maskCard(v []byte) []byte { return append([]byte(stars), tail(v, 4)...) }
 func maskSSN(v []byte) []byte { return append([]byte("***-**-"), tail(v, 4)...) }
 
 func maskIBAN(v []byte) []byte {
-	m := append(make([]byte, 0, 2+len(stars)+4), v[:min(2, len(v))]...)
+	if len(v) < 15 { // none is shorter
+		return maskAll(v)
+	}
+	m := append(make([]byte, 0, 2+len(stars)+4), v[:2]...)
 	return append(append(m, stars...), tail(v, 4)...)
 }
 

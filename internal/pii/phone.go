@@ -1,6 +1,8 @@
 package pii
 
 import (
+	"bytes"
+
 	"github.com/nyaruka/phonenumbers"
 )
 
@@ -20,17 +22,33 @@ func normalizePhone(in input) ([]byte, error) {
 		return nil, refuse(CodePhone)
 	}
 	region := unknownRegion
-	if in.value[0] != '+' {
+	switch plus := bytes.LastIndexByte(in.value, '+'); {
+	case plus < 0:
 		var err error
 		if region, err = phoneRegion(in.country); err != nil {
 			return nil, err
 		}
+	case !consistsOf(in.value[:plus], isPlusPrefix):
+		return nil, refuse(CodePhone)
 	}
 	number, ok := parsePhone(string(in.value), region)
-	if !ok {
+	if !ok || !isStable(in.value, number) {
 		return nil, refuse(CodePhone)
 	}
 	return []byte(number), nil
+}
+
+// isStable reports that number, which was made of sent, would be read as
+// itself: of an impossible one such as 000 000000 the parser takes another
+// prefix away at each reading.
+func isStable(sent []byte, number string) bool {
+	digits, _ := compact(sent, " -./()", isPhoneChar)
+	defer clear(digits)
+	if string(digits) == number {
+		return true
+	}
+	again, ok := parsePhone(number, unknownRegion)
+	return ok && again == number
 }
 
 func phoneRegion(country string) (string, error) {
@@ -54,6 +72,9 @@ func parsePhone(text, region string) (string, bool) {
 	}
 	return phonenumbers.Format(n, phonenumbers.E164), true
 }
+
+// isPlusPrefix is what may stand before the plus sign, as in (+353).
+func isPlusPrefix(c byte) bool { return c == ' ' || c == '(' }
 
 func isPhoneChar(c byte) bool {
 	switch c {

@@ -129,11 +129,10 @@ func (r *Ring) encryptAll(ctx context.Context, key secret.Key, ec map[string]str
 			continue
 		}
 		// What went wrong is noted by the region; here it is a missing copy.
-		encrypt := func() { copies[i], _ = g.encrypt(ctx, key, ec) }
-		if g.prompt() {
-			encrypt()
+		if g.newCall(false).inline {
+			copies[i], _ = g.encrypt(ctx, key, ec)
 		} else {
-			wait.Go(encrypt)
+			wait.Go(func() { copies[i], _ = g.encrypt(ctx, key, ec) })
 		}
 	}
 	wait.Wait()

@@ -3,8 +3,6 @@ package crypto
 import (
 	"bytes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -57,14 +55,13 @@ func (p Place) append(dst []byte, flags byte) []byte {
 	return binary.BigEndian.AppendUint64(dst, uint64(p.Expires))
 }
 
-// boundInfo is the HKDF info of the bound layer.
-func (p Place) boundInfo() string {
-	info := make([]byte, 0, len(labelBound)+10+len(p.Tenant)+len(p.Record)+len(p.Type))
-	info = append(info, labelBound...)
-	info = appendField16(info, p.Tenant)
-	info = appendField16(info, p.Record)
-	info = appendField16(info, p.Type)
-	return string(binary.BigEndian.AppendUint32(info, p.Generation))
+// boundInfo appends the HKDF info of the bound layer.
+func (p Place) boundInfo(dst []byte) []byte {
+	dst = append(dst, labelBound...)
+	dst = appendField16(dst, p.Tenant)
+	dst = appendField16(dst, p.Record)
+	dst = appendField16(dst, p.Type)
+	return binary.BigEndian.AppendUint32(dst, p.Generation)
 }
 
 func padded(n int) int { return (n + padTo - 1) / padTo * padTo }
@@ -143,12 +140,10 @@ func openBound(content []byte, head int, p Place, token secret.Text) ([]byte, er
 func boundAEAD(p Place, token secret.Text, salt []byte) (cipher.AEAD, error) {
 	material := []byte(token.Reveal())
 	defer clear(material)
-	key, err := hkdf.Key(sha256.New, material, salt, p.boundInfo(), secret.KeySize)
-	if err != nil {
-		return nil, fmt.Errorf("crypto: derive the bound key: %w", err)
-	}
-	defer clear(key)
-	return newGCM(key)
+	info := p.boundInfo(make([]byte, 0, 256))
+	key := hkdf256(salt, material, info)
+	defer clear(key[:])
+	return newGCM(key[:])
 }
 
 // boundNonce is zero: the salt is fresh, so its key seals exactly once.

@@ -89,12 +89,6 @@ func (g *region) refuses() bool {
 	return g.denied
 }
 
-// prompt reports that calls are made in line.
-func (g *region) prompt() bool {
-	p, ok := g.kms.(Prompt)
-	return ok && p.Prompt()
-}
-
 // note learns from the outcome of a call. An open breaker is closed by a probe
 // only: a client's call that succeeds late was begun before it opened.
 func (g *region) note(err error, probe bool) {
@@ -133,54 +127,69 @@ type dataKeyPair struct {
 }
 
 func (g *region) generate(ctx context.Context, ec map[string]string, probe bool) (dataKeyPair, error) {
-	return invoke(ctx, g, probe, func(ctx context.Context) (dataKeyPair, error) {
+	return invoke(ctx, g.newCall(probe), func(ctx context.Context) (dataKeyPair, error) {
 		key, ciphertext, err := g.kms.GenerateDataKey(ctx, g.key.text, ec)
 		return dataKeyPair{key, ciphertext}, err
 	}, func(p dataKeyPair) { p.key.Wipe() })
 }
 
 func (g *region) encrypt(ctx context.Context, key secret.Key, ec map[string]string) ([]byte, error) {
-	own := key.Clone() // the call may outlive the caller's patience, and the caller's key
-	return invoke(ctx, g, false, func(ctx context.Context) ([]byte, error) {
-		defer own.Wipe()
-		return g.kms.Encrypt(ctx, g.key.text, own, ec)
-	}, func([]byte) {})
+	c := g.newCall(false)
+	if !c.inline {
+		// The call may outlive the caller's patience, and then the caller's key.
+		own := key.Clone()
+		return invoke(ctx, c, func(ctx context.Context) ([]byte, error) {
+			defer own.Wipe()
+			return g.kms.Encrypt(ctx, g.key.text, own, ec)
+		}, func([]byte) {})
+	}
+	return invoke(ctx, c, func(ctx context.Context) ([]byte, error) {
+		return g.kms.Encrypt(ctx, g.key.text, key, ec)
+	}, nil)
 }
 
 func (g *region) decrypt(ctx context.Context, c keyCopy, ec map[string]string, probe bool) (secret.Key, error) {
-	return invoke(ctx, g, probe, func(ctx context.Context) (secret.Key, error) {
+	return invoke(ctx, g.newCall(probe), func(ctx context.Context) (secret.Key, error) {
 		return g.kms.Decrypt(ctx, c.arn, c.ciphertext, ec)
 	}, secret.Key.Wipe)
 }
 
 func (g *region) check(ctx context.Context) error {
-	_, err := invoke(ctx, g, true, func(ctx context.Context) (struct{}, error) {
+	_, err := invoke(ctx, g.newCall(true), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, g.kms.Check(ctx, g.key.text)
 	}, func(struct{}) {})
 	return err
 }
 
+// call is how one call is made: in line or awaited, decided once.
+type call struct {
+	*region
+	inline bool
+	probe  bool // noted as a whole, by the probe
+}
+
+func (g *region) newCall(probe bool) call {
+	p, ok := g.kms.(Prompt)
+	return call{g, ok && p.Prompt(), probe}
+}
+
 // invoke makes one call within the region's timeout, even if the KMS ignores
 // its context, and notes the outcome unless the caller gave up first. The
 // result of a call that nobody waits for any more goes to discard.
-func invoke[T any](ctx context.Context, g *region, probe bool, do func(context.Context) (T, error), discard func(T)) (T, error) {
-	if err := ctx.Err(); err != nil {
-		var none T
-		return none, fmt.Errorf("crypto: kms call: %w", err)
+func invoke[T any](ctx context.Context, c call, do func(context.Context) (T, error), discard func(T)) (v T, err error) {
+	if ctx.Err() != nil {
+		return v, classify(ctx, nil)
 	}
-	var v T
-	var err error
-	if g.prompt() {
+	if c.inline {
 		v, err = do(ctx)
 	} else {
-		v, err = await(ctx, g, do, discard)
+		v, err = await(ctx, c.region, do, discard)
 	}
 	if err != nil {
 		err = classify(ctx, err)
 	}
-	// A probe's call is noted as a whole, by the probe.
-	if ctx.Err() == nil && !probe {
-		g.note(err, false)
+	if ctx.Err() == nil && !c.probe {
+		c.note(err, false)
 	}
 	return v, err
 }

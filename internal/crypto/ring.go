@@ -238,7 +238,7 @@ func (k encryptedKey) isFor(key keyARN) bool {
 
 // prompt reports that no region's KMS waits for anything at present.
 func (r *Ring) prompt() bool {
-	return !slices.ContainsFunc(r.regions, func(g *region) bool { return !g.prompt() })
+	return !slices.ContainsFunc(r.regions, func(g *region) bool { return !g.newCall(false).inline })
 }
 
 // changed is told of every transition of a region, in no particular order when they race.

@@ -3,8 +3,6 @@ package crypto
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
@@ -29,24 +27,14 @@ var errCommitment = fmt.Errorf("%w: key commitment", ErrAuthentication)
 
 // messageKey derives the message's AEAD and its commitment from the data key:
 // HKDF-SHA-512, salt = message id (framework/algorithm-suites.md, commitment suites).
-func messageKey(key secret.Key, id []byte, suite uint16) (cipher.AEAD, []byte, error) {
-	prk, err := hkdf.Extract(sha512.New, key.Bytes(), id)
-	if err != nil {
-		return nil, nil, fmt.Errorf("crypto: derive the message key: %w", err)
-	}
-	defer clear(prk)
-	info := string(binary.BigEndian.AppendUint16(nil, suite)) + labelDerive
-	derived, err := hkdf.Expand(sha512.New, prk, info, secret.KeySize)
-	if err != nil {
-		return nil, nil, fmt.Errorf("crypto: derive the message key: %w", err)
-	}
-	defer clear(derived)
-	commitment, err := hkdf.Expand(sha512.New, prk, labelCommit, commitmentSize)
-	if err != nil {
-		return nil, nil, fmt.Errorf("crypto: derive the commitment: %w", err)
-	}
-	aead, err := newGCM(derived)
-	return aead, commitment, err
+func messageKey(key secret.Key, id []byte, suite uint16) (cipher.AEAD, [commitmentSize]byte, error) {
+	prk := extract512(id, key.Bytes())
+	defer clear(prk[:])
+	info := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(labelDerive)), suite)
+	derived := expand512(prk[:], append(info, labelDerive...))
+	defer clear(derived[:])
+	aead, err := newGCM(derived[:])
+	return aead, expand512(prk[:], []byte(labelCommit)), err
 }
 
 func newGCM(key []byte) (cipher.AEAD, error) {
@@ -137,7 +125,7 @@ func newDraft(key secret.Key, w wrapping, contentSize int, random io.Reader) (*d
 	}
 	buf = append(w.append(buf[:beforeWrapping]), contentFramed)
 	buf = binary.BigEndian.AppendUint32(buf, frameLength)
-	buf = append(buf, commitment...)
+	buf = append(buf, commitment[:]...)
 	return &draft{buf: buf[:content+contentSize], header: header, content: content, aead: aead}, nil
 }
 
@@ -170,7 +158,7 @@ func (m *Message) open(key secret.Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if subtle.ConstantTimeCompare(commitment, m.commitment) != 1 {
+	if subtle.ConstantTimeCompare(commitment[:], m.commitment) != 1 {
 		return nil, errCommitment
 	}
 	nonce := headerNonce()

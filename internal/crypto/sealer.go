@@ -115,6 +115,9 @@ func (s *Sealer) seal(v Value, k *dataKey) ([]byte, error) {
 // work to do; ErrAuthentication: the copy is not for this context. Messages
 // that share a data key cost one KMS call together.
 func (s *Sealer) Unwrap(ctx context.Context, messages []*Message) []Unwrapped {
+	if len(messages) == 1 {
+		return []Unwrapped{s.ring.unwrap(ctx, messages[0], false)}
+	}
 	out := make([]Unwrapped, len(messages))
 	first := make(map[string]int, len(messages))
 	leaders := make([]int, 0, len(messages))

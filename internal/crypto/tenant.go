@@ -2,13 +2,11 @@ package crypto
 
 import (
 	"context"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash"
 	"sync"
 
@@ -37,16 +35,12 @@ func NewTenantKeys(tenant string, s secret.Key) (*TenantKeys, error) {
 	if s.IsZero() {
 		return nil, errors.New("crypto: no tenant secret")
 	}
-	k := new(TenantKeys)
-	for use, into := range map[string]**keyedHash{
-		useRecord: &k.record, useSubject: &k.subject, useDeterministic: &k.deterministic, useIdempotent: &k.idempotent,
-	} {
-		var err error
-		if *into, err = newKeyedHash(tenant, s, use); err != nil {
-			return nil, err
-		}
-	}
-	return k, nil
+	return &TenantKeys{
+		record:        newKeyedHash(tenant, s, useRecord),
+		subject:       newKeyedHash(tenant, s, useSubject),
+		deterministic: newKeyedHash(tenant, s, useDeterministic),
+		idempotent:    newKeyedHash(tenant, s, useIdempotent),
+	}, nil
 }
 
 // RecordID is what the database knows a token by: 43 characters, base64url.
@@ -104,15 +98,12 @@ type input struct {
 }
 
 // newKeyedHash derives HKDF-SHA-256(secret, no salt, label ‖ tenant ‖ use).
-func newKeyedHash(tenant string, s secret.Key, use string) (*keyedHash, error) {
+func newKeyedHash(tenant string, s secret.Key, use string) *keyedHash {
 	info := appendField32(appendField32([]byte(labelTenant), tenant), use)
-	key, err := hkdf.Key(sha256.New, s.Bytes(), nil, string(info), secret.KeySize)
-	if err != nil {
-		return nil, fmt.Errorf("crypto: derive a tenant key: %w", err)
-	}
+	key := hkdf256(nil, s.Bytes(), info)
 	k := &keyedHash{use: use}
-	k.pool.New = func() any { return &input{mac: hmac.New(sha256.New, key)} }
-	return k, nil
+	k.pool.New = func() any { return &input{mac: hmac.New(sha256.New, key[:])} }
+	return k
 }
 
 func (k *keyedHash) begin() *input {

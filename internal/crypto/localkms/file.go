@@ -174,7 +174,7 @@ func newMasterKey(arn string, key secret.Key) (*masterKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("localkms: gcm: %w", err)
 	}
-	return &masterKey{arn: arn, key: key, aead: aead}, nil
+	return &masterKey{arn: arn, head: blobHead(arn), key: key, aead: aead}, nil
 }
 
 // keyID is what follows "key/" in an ARN.

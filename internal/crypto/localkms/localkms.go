@@ -63,6 +63,7 @@ type KMS struct {
 // masterKey is immutable but for disabled, which KMS.mu guards.
 type masterKey struct {
 	arn      string
+	head     []byte
 	key      secret.Key
 	aead     cipher.AEAD
 	disabled bool
@@ -110,12 +111,11 @@ func (k *KMS) Decrypt(ctx context.Context, keyARN string, ciphertext []byte, enc
 	if err != nil {
 		return secret.Key{}, err
 	}
-	head := master.head()
-	sealed, ok := bytes.CutPrefix(ciphertext, head)
+	sealed, ok := bytes.CutPrefix(ciphertext, master.head)
 	if !ok || len(sealed) != nonceSize+secret.KeySize+master.aead.Overhead() {
 		return secret.Key{}, fmt.Errorf("localkms: decrypt: %w", crypto.ErrInvalidCiphertext)
 	}
-	opened, err := master.aead.Open(nil, sealed[:nonceSize], sealed[nonceSize:], blobAAD(head, encryptionContext))
+	opened, err := master.aead.Open(nil, sealed[:nonceSize], sealed[nonceSize:], blobAAD(master.head, encryptionContext))
 	if err != nil {
 		return secret.Key{}, fmt.Errorf("localkms: decrypt: %w", crypto.ErrInvalidCiphertext)
 	}
@@ -155,10 +155,10 @@ func (k *KMS) use(ctx context.Context, keyARN string) (*masterKey, error) {
 	return master, nil
 }
 
-// head starts every blob of the key. It names the key's id and no region:
+// blobHead starts every blob of a key. It names the key's id and no region:
 // replicas of a multi-Region key open each other's blobs.
-func (m *masterKey) head() []byte {
-	id := keyID(m.arn)
+func blobHead(arn string) []byte {
+	id := keyID(arn)
 	return append([]byte{blobVersion, byte(len(id))}, id...)
 }
 
@@ -166,7 +166,7 @@ func (k *KMS) seal(master *masterKey, key secret.Key, encryptionContext map[stri
 	if key.IsZero() {
 		return nil, errors.New("localkms: no key to encrypt")
 	}
-	head := master.head()
+	head := master.head
 	blob := make([]byte, len(head)+nonceSize, len(head)+nonceSize+secret.KeySize+master.aead.Overhead())
 	copy(blob, head)
 	nonce := blob[len(head):]
@@ -182,7 +182,9 @@ func blobAAD(head []byte, encryptionContext map[string]string) []byte {
 	aad := make([]byte, 0, 256)
 	aad = appendField(aad, labelBlob)
 	aad = append(aad, head...)
-	for _, name := range slices.Sorted(maps.Keys(encryptionContext)) {
+	names := slices.AppendSeq(make([]string, 0, 8), maps.Keys(encryptionContext))
+	slices.Sort(names)
+	for _, name := range names {
 		aad = appendField(appendField(aad, name), encryptionContext[name])
 	}
 	return aad

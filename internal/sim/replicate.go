@@ -2,7 +2,9 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -14,66 +16,90 @@ const (
 	replicationRetry = 100 * time.Millisecond
 )
 
-// replicate pumps a region's outbox to every other region until ctx is done.
-// Items of a page are delivered out of order, as global tables may; an item
-// that changed again before it left arrives once, as it is then. The outbox
-// keeps what some region has not got, through restarts too.
-func (w *World) replicate(ctx context.Context, from *Region) {
-	random := rand.New(rand.NewPCG(w.cfg.Seed, uint64(len(from.Name)))) //nolint:gosec // G404: shuffles deliveries, keeps no secret
+// pump moves one region's outbox to every other region. Items of a page are
+// delivered out of order, as global tables may; an item that changed again
+// before it left arrives once, as it is then. The outbox keeps what some
+// region has not got, through restarts too.
+type pump struct {
+	from   *Region
+	others []*Region
+	sent   []uint64 // how far each of others has got
+	random *rand.Rand
+}
+
+func (w *World) newPump(from *Region) *pump {
 	others := w.others(from)
-	sent := make([]uint64, len(others))
-	if len(others) == 0 {
-		return
-	}
-	for ctx.Err() == nil {
-		idle, failed := true, false
-		for i, to := range others {
-			through, more, err := w.deliver(ctx, from, to, sent[i], random)
-			sent[i] = through
-			idle = idle && !more
-			failed = failed || err != nil
-		}
-		if err := from.engine.Ack(ctx, lowest(sent)); err != nil {
-			failed = true
-		}
+	random := rand.New(rand.NewPCG(w.cfg.Seed, uint64(len(from.Name)))) //nolint:gosec // G404: shuffles deliveries, keeps no secret
+	return &pump{from: from, others: others, sent: make([]uint64, len(others)), random: random}
+}
+
+// run pumps until ctx is done.
+func (p *pump) run(ctx context.Context) {
+	for ctx.Err() == nil && len(p.others) > 0 {
+		moved, err := p.pass(ctx)
 		switch {
-		case failed:
+		case err != nil:
 			pause(ctx, replicationRetry)
-		case idle:
+		case !moved:
 			select {
 			case <-ctx.Done():
-			case <-from.engine.Changed():
+			case <-p.from.engine.Changed():
 			}
 		}
 	}
 }
 
-// deliver sends the next page and tells how far it got and whether there was any.
-func (w *World) deliver(ctx context.Context, from, to *Region, after uint64, random *rand.Rand) (uint64, bool, error) {
-	if linkDown(from, to) {
-		return after, false, errLinkDown
+// pass delivers a page to every region and tells whether there was anything.
+func (p *pump) pass(ctx context.Context) (moved bool, err error) {
+	var failures []error
+	for i := range p.others {
+		some, err := p.deliver(ctx, i)
+		moved = moved || some
+		failures = append(failures, err)
 	}
-	changes, err := from.engine.Outbox(after, replicationPage)
-	if err != nil || len(changes) == 0 {
-		return after, false, err
+	if moved {
+		failures = append(failures, p.from.engine.Ack(ctx, slices.Min(p.sent)))
 	}
-	replicas, err := from.engine.Export(ctx, changes)
-	if err != nil {
-		return after, false, err
-	}
-	random.Shuffle(len(replicas), func(i, j int) { replicas[i], replicas[j] = replicas[j], replicas[i] })
-	if err := to.engine.Apply(ctx, replicas); err != nil {
-		return after, false, err
-	}
-	return changes[len(changes)-1].Seq, true, nil
+	return moved, errors.Join(failures...)
 }
 
-func lowest(sent []uint64) uint64 {
-	low := sent[0]
-	for _, s := range sent[1:] {
-		low = min(low, s)
+func (p *pump) deliver(ctx context.Context, i int) (bool, error) {
+	to := p.others[i]
+	if linkDown(p.from, to) {
+		return false, errLinkDown
 	}
-	return low
+	changes, err := p.from.engine.Outbox(p.sent[i], replicationPage)
+	if err != nil || len(changes) == 0 {
+		return false, err
+	}
+	replicas, err := p.from.engine.Export(ctx, changes)
+	if err != nil {
+		return false, err
+	}
+	p.random.Shuffle(len(replicas), func(i, j int) { replicas[i], replicas[j] = replicas[j], replicas[i] })
+	if err := to.engine.Apply(ctx, replicas); err != nil {
+		return false, err
+	}
+	p.sent[i] = changes[len(changes)-1].Seq
+	return true, nil
+}
+
+// Settle replicates in the foreground until every region has what every other
+// has, for tests that do not Run. A link that is down is an error.
+func (w *World) Settle(ctx context.Context) error {
+	for _, r := range w.Regions {
+		p := w.newPump(r)
+		for {
+			moved, err := p.pass(ctx)
+			if err != nil {
+				return err
+			}
+			if !moved {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // pause waits, or less when ctx ends.

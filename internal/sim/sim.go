@@ -102,7 +102,7 @@ func (w *World) Run(ctx context.Context) {
 	ctx, w.stop = context.WithCancel(ctx)
 	for _, r := range w.Regions {
 		w.running.Go(func() { r.Vault.Run(ctx) })
-		w.running.Go(func() { w.replicate(ctx, r) })
+		w.running.Go(func() { w.newPump(r).run(ctx) })
 	}
 }
 

@@ -43,16 +43,18 @@ func newJobs(v *Vault) *jobs {
 
 // run polls for jobs and works on them until ctx is done.
 func (j *jobs) run(ctx context.Context) {
-	every(ctx, j.v.PollEvery, nil, func(ctx context.Context) {
-		if err := j.poll(ctx); err != nil && ctx.Err() == nil {
-			j.v.Logger.Warn().Err(err).Msg("erase jobs cannot be read")
+	every(ctx, j.v.PollEvery, nil, j.step)
+}
+
+func (j *jobs) step(ctx context.Context) {
+	if err := j.poll(ctx); err != nil && ctx.Err() == nil {
+		j.v.Logger.Warn().Err(err).Msg("erase jobs cannot be read")
+	}
+	for _, id := range j.ids() {
+		if err := j.work(ctx, id); err != nil && ctx.Err() == nil {
+			j.v.Logger.Warn().Err(err).Str("job", id).Msg("an erasure cannot proceed here")
 		}
-		for _, id := range j.ids() {
-			if err := j.work(ctx, id); err != nil && ctx.Err() == nil {
-				j.v.Logger.Warn().Err(err).Str("job", id).Msg("an erasure cannot proceed here")
-			}
-		}
-	})
+	}
 }
 
 // poll learns of jobs and confirmations from this region's control table.

@@ -104,7 +104,7 @@ func (e *Engine) commitLoop() {
 	for range e.wake {
 		if err := e.fence.err(); err != nil {
 			e.refuseAll(err)
-			e.watchers.Go(func() { e.onPoison(err) })
+			e.tellPoison(err)
 			_ = e.closeDB() // what it says about a frozen directory means nothing
 			return
 		}
@@ -165,19 +165,20 @@ func (e *Engine) abandon(err error) {
 func (e *Engine) commit(g *group) {
 	batch := e.db.NewBatch()
 	e.tx.begin(e.now(), batch)
+	err := batch.LogData(mark(e.durable), nil)
 	for _, p := range g.ops {
 		p.err = e.tx.run(func() error { return p.op(&e.tx) })
 		p.op = nil
 	}
 	var afters []func(error)
-	err := e.tx.run(func() error {
+	err = errors.Join(err, e.tx.run(func() error {
 		for _, hook := range *e.hooks.Load() {
 			if after := hook(&e.tx); after != nil {
 				afters = append(afters, after)
 			}
 		}
 		return nil
-	})
+	}))
 	shipped := e.tx.clock.seq != e.tx.start.seq
 	if err == nil {
 		err = e.apply(batch)
@@ -200,7 +201,7 @@ func (e *Engine) apply(batch *pebble.Batch) error {
 	if err := e.tx.finish(); err != nil {
 		return errors.Join(fmt.Errorf("wal: build the group: %w", err), batch.Close())
 	}
-	if !batch.Empty() {
+	if batch.Count() > 0 {
 		if err := e.db.Apply(batch, pebble.Sync); err != nil {
 			e.fence.poison(err)
 		}
@@ -208,6 +209,9 @@ func (e *Engine) apply(batch *pebble.Batch) error {
 	// Behind the fence a failed write looks like one that was made.
 	if err := e.fence.err(); err != nil {
 		return err
+	}
+	if batch.Count() > 0 {
+		e.durable = uint64(batch.SeqNum()) + uint64(batch.Count())
 	}
 	return batch.Close()
 }

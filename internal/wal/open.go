@@ -24,12 +24,14 @@ type Engine struct {
 	now      func() time.Time
 	onPoison func(error)
 	index    map[byte]indexFunc
+	memTable uint64
 	hooks    atomic.Pointer[[]Hook]
 	fence    *fence
 	gate     *gate
 	log      *pebbleLog
 
 	tx      Tx            // the committer's
+	durable uint64        // the committer's: batches numbered below it are durable
 	wake    chan struct{} // room for one: the committer has something to look at
 	stopped chan struct{} // closed when the committer has ended
 	changed chan struct{} // see Changed
@@ -42,17 +44,22 @@ type Engine struct {
 
 	closeOnce sync.Once
 	closeErr  error
-	watchers  sync.WaitGroup // onPoison
+
+	poisonOnce sync.Once
+	watchers   sync.WaitGroup // onPoison; Close waits
 }
 
 // Open opens or creates a directory, repairing the tail that an interrupted
 // write left. It fails with ErrOption, ErrLocked, ErrFormat, ErrCorrupt, or a
 // fault of the file system; what is corrupt is never opened in part.
-func Open(o Options) (*Engine, error) {
+func Open(o Options) (*Engine, error) { return open(o, memTableSize) }
+
+func open(o Options, memTable uint64) (*Engine, error) {
 	e, err := newEngine(o)
 	if err != nil {
 		return nil, err
 	}
+	e.memTable = memTable
 	if err := e.openDB(o); err != nil {
 		return nil, fmt.Errorf("wal: open: %w", err)
 	}
@@ -132,8 +139,8 @@ func (e *Engine) openDB(o Options) error {
 	return nil
 }
 
-// checkFiles refuses a directory with tables and no log: Pebble would take
-// that for a log that was flushed, and open without its writes.
+// checkFiles refuses what Pebble would open without some of its writes: tables
+// with no log beside them, and a log that is damaged near its end.
 func checkFiles(fs vfs.FS, dir string) error {
 	names, err := fs.List(dir)
 	if err != nil {
@@ -148,7 +155,7 @@ func checkFiles(fs vfs.FS, dir string) error {
 	if has(".sst") && !has(".log") {
 		return fmt.Errorf("%w: the write-ahead log is missing", ErrCorrupt)
 	}
-	return nil
+	return checkLog(fs, dir, names)
 }
 
 // begin checks the directory's format, or writes it into a new one, and takes
@@ -228,15 +235,21 @@ func (e *Engine) close() error {
 		e.fence.release()
 		return e.fence.err()
 	}
-	e.watchers.Wait()
+	defer e.watchers.Wait()
 	if err := e.fence.err(); err != nil {
 		return err
 	}
-	err := e.closeDB()
+	// A log that ends in the middle cannot be told from one that was cut: leave none.
+	err := errors.Join(e.db.Flush(), e.closeDB())
 	if fault := e.fence.err(); fault != nil {
+		e.tellPoison(fault)
 		return fault
 	}
 	return err
+}
+
+func (e *Engine) tellPoison(err error) {
+	e.poisonOnce.Do(func() { e.watchers.Go(func() { e.onPoison(err) }) })
 }
 
 func (e *Engine) closeDB() error {

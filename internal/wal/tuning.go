@@ -20,7 +20,7 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		EventListener:               e.log.events(),
 		FormatMajorVersion:          pebble.FormatValueSeparation, // pinned: raising it is a one-way step
 		CacheSize:                   cacheSize,
-		MemTableSize:                memTableSize,
+		MemTableSize:                e.memTable,
 		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       2,
 		// Nothing may wait for a compaction without end, least of all in an

@@ -17,7 +17,15 @@ import (
 	"piivault/internal/wal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// alone is set for a test that runs in a process of its own.
+const alone = "WAL_TEST_ALONE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(alone) != "" {
+		os.Exit(m.Run())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // byFirst indexes items of table T by the first byte of their value.
 func byFirst(key, value []byte) ([][]byte, error) {

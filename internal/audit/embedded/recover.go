@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -115,6 +116,9 @@ func countBlocks(e *wal.Engine, log audit.LogName) (uint64, error) {
 // readBlock reads and checks a block.
 func readBlock(e *wal.Engine, log audit.LogName, number uint64) (audit.Block, error) {
 	b, err := e.Get(tableID, blockKey(log, number))
+	if errors.Is(err, wal.ErrNotFound) {
+		return audit.Block{}, fmt.Errorf("block %d is missing: %w", number, audit.ErrTampered)
+	}
 	if err != nil {
 		return audit.Block{}, fmt.Errorf("block %d: %w", number, err)
 	}

@@ -1,0 +1,279 @@
+package embedded_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"piivault/internal/audit"
+	"piivault/internal/audit/embedded"
+	"piivault/internal/wal"
+)
+
+// found follows the cursors of a query to its end.
+func found(t testing.TB, r audit.Reader, q audit.Query) (ids []string) {
+	t.Helper()
+	q.Limit = audit.MaxLimit
+	for {
+		page, next, err := r.Query(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range page {
+			ids = append(ids, f.Entry.RequestID)
+		}
+		if next == "" {
+			return ids
+		}
+		q.Cursor = next
+	}
+}
+
+func newest() audit.Query { return audit.Query{Tenant: "t"} }
+
+// ship copies what from wrote to a region, in a random order, as replication
+// may; only items that keep selects.
+func ship(t testing.TB, from, to *wal.Engine, keep func(wal.Change) bool) {
+	t.Helper()
+	changes, err := from.Outbox(0, math.MaxInt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes = slices.DeleteFunc(changes, func(c wal.Change) bool { return !keep(c) })
+	rng := rand.New(rand.NewPCG(1, 2))
+	rng.Shuffle(len(changes), func(i, j int) { changes[i], changes[j] = changes[j], changes[i] })
+	for c := range slices.Chunk(changes, 7) {
+		replicas, err := from.Export(context.Background(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := to.Apply(context.Background(), replicas); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func isBlock(c wal.Change) bool { return c.Key[0] == 'b' }
+
+func everything(wal.Change) bool { return true }
+
+// An entry is visible within a second of being durable: one appended here,
+// one that an earlier life left unindexed, and one that was replicated.
+func TestVisibleWithinASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := newTable(t, "eu-west-1"), newTable(t, "us-east-1")
+		l, far := here.openLog(t, "a"), there.openLog(t, "a")
+		for n := range 30 {
+			add(t, l, fmt.Sprint("near.", n))
+			add(t, far, fmt.Sprint("far.", n))
+		}
+		time.Sleep(time.Second)
+		if n := len(found(t, l, newest())); n != 30 {
+			t.Errorf("%d of 30 entries after a second", n)
+		}
+		ship(t, there.Engine, here.Engine, everything)
+		time.Sleep(time.Second)
+		if n := len(found(t, l, newest())); n != 60 {
+			t.Errorf("%d of 60 entries a second after replication", n)
+		}
+		add(t, l, "left")
+		l.Close()
+		time.Sleep(time.Second)
+		if n := len(found(t, l, newest())); n != 60 {
+			t.Errorf("%d entries, though the indexer was stopped at 60", n)
+		}
+		next := here.openLog(t, "a")
+		time.Sleep(time.Second)
+		if n := len(found(t, next, newest())); n != 61 {
+			t.Errorf("%d of 61 entries a second after the restart", n)
+		}
+	})
+}
+
+// Blocks that arrive before earlier ones are indexed at once, and the earlier
+// ones when they come, in however many pieces.
+func TestBlocksArriveOutOfOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := newTable(t, "eu-west-1"), newTable(t, "us-east-1")
+		l, far := here.openLog(t, "a"), there.openLog(t, "a")
+		const blocks = 4 * embedded.MaxSpans // every second one missing: more spans than are kept
+		for n := range blocks {
+			add(t, far, fmt.Sprint(n))
+		}
+		odd := func(c wal.Change) bool { return !isBlock(c) || binary.BigEndian.Uint64(c.Key[len(c.Key)-8:])%2 == 1 }
+		ship(t, there.Engine, here.Engine, odd)
+		time.Sleep(time.Second)
+		if n := len(found(t, l, newest())); n != blocks/2 {
+			t.Errorf("%d entries of the %d blocks that came", n, blocks/2)
+		}
+		l.Close()
+		l = here.openLog(t, "a") // goes on from the stored progress
+		ship(t, there.Engine, here.Engine, everything)
+		time.Sleep(time.Second)
+		if n := len(found(t, l, newest())); n != blocks {
+			t.Errorf("%d of %d entries", n, blocks)
+		}
+	})
+}
+
+// Reindex builds the same rows from the blocks alone, whatever was there.
+func TestReindex(t *testing.T) {
+	tab := newTable(t, "eu-west-1")
+	l := tab.openLog(t, "a")
+	for n := range 20 {
+		add(t, l, fmt.Sprint(n), fmt.Sprint(n, "'"))
+	}
+	if err := l.Reindex(); err != nil {
+		t.Fatal(err)
+	}
+	want, err := embedded.Rows(tab.Engine)
+	if err != nil || want['t'] != 40 || want['a'] != 40 || want['r'] != 40 || want['s'] != 40 || want['p'] != 1 {
+		t.Fatalf("rows by kind: %v, %v", want, err)
+	}
+	rows := []wal.KV{{Key: []byte{embedded.LocalPrefix, 't', 1}, Value: []byte("nonsense")}}
+	err = tab.Engine.ScanLocal([]byte{embedded.LocalPrefix, 'r'}, []byte{embedded.LocalPrefix, 's'}, false, func(key, _ []byte) (bool, error) {
+		rows = append(rows, wal.KV{Key: slices.Clone(key)})
+		return true, nil
+	})
+	if err == nil {
+		err = tab.Engine.SetLocalBatch(rows)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(found(t, l, audit.Query{Tenant: "t", Record: "r"})); n != 0 {
+		t.Fatalf("%d entries by an index without rows", n)
+	}
+	if err := l.Reindex(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := embedded.Rows(tab.Engine); err != nil || !maps.Equal(got, want) {
+		t.Errorf("rows by kind: %v, %v; want %v", got, err, want)
+	}
+	if n := len(found(t, l, audit.Query{Tenant: "t", Record: "r"})); n != 40 {
+		t.Errorf("%d of 40 entries", n)
+	}
+}
+
+// A row is never believed: one that points to another entry, to none, or to
+// another tenant's adds nothing.
+func TestForgedRowsShowNothing(t *testing.T) {
+	tab := newTable(t, "eu-west-1")
+	l := tab.openLog(t, "a")
+	secret := entryOf("secret")
+	secret.Tenant, secret.Actor = "u", "key_2"
+	r, err := l.Append([]audit.Entry{entryOf("x"), secret}).Wait(t.Context())
+	if err == nil {
+		err = l.Reindex()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []wal.KV
+	forge := func(tenant, actor string, ms int64, index, block uint64) {
+		at := audit.Position{Time: ms, Log: l.Name(), Index: index}
+		rows = append(rows, wal.KV{Key: embedded.RowKey(tenant, actor, at), Value: binary.BigEndian.AppendUint64(nil, block)})
+	}
+	forge("t", "key_1", 1, r.First+1, 1) // the other tenant's entry
+	forge("t", "key_1", 7, r.First, 1)   // the entry at another time
+	forge("t", "key_1", 1, 0, 0)         // the claim
+	forge("t", "key_1", 1, 99, 1)        // no leaf
+	forge("t", "key_1", 2, r.First, 99)  // no block
+	forge("t", "key_3", 1, r.First, 1)   // another actor's
+	if err := tab.Engine.SetLocalBatch(rows); err != nil {
+		t.Fatal(err)
+	}
+	if got := found(t, l, audit.Query{Tenant: "t", Actor: "key_1"}); !slices.Equal(got, []string{"x"}) {
+		t.Errorf("found %q", got)
+	}
+	if got := found(t, l, audit.Query{Tenant: "t", Actor: "key_3"}); len(got) != 0 {
+		t.Errorf("found %q", got)
+	}
+}
+
+// A call that has looked at enough rows gives a cursor, and the cursors lead
+// to what there is.
+func TestAQueryIsBounded(t *testing.T) {
+	tab := newTable(t, "eu-west-1")
+	l := tab.openLog(t, "a")
+	needle := entryOf("needle")
+	needle.Purpose = "rare"
+	entries := []audit.Entry{needle}
+	for n := range embedded.MaxExamined {
+		e := entryOf("hay")
+		e.Time = int64(2 + n)
+		entries = append(entries, e)
+	}
+	if _, err := l.Append(entries).Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reindex(); err != nil {
+		t.Fatal(err)
+	}
+	q := audit.Query{Tenant: "t", Purpose: "rare", Limit: 1}
+	page, next, err := l.Query(t.Context(), q)
+	if err != nil || len(page) != 0 || next == "" {
+		t.Errorf("%d entries, cursor %q, %v", len(page), next, err)
+	}
+	if got := found(t, l, q); !slices.Equal(got, []string{"needle"}) {
+		t.Errorf("found %q", got)
+	}
+}
+
+func TestQueryFaults(t *testing.T) {
+	tab := newTable(t, "eu-west-1")
+	l := tab.openLog(t, "a")
+	add(t, l, "x")
+	if err := l.Reindex(); err != nil {
+		t.Fatal(err)
+	}
+	q := audit.Query{Tenant: "t", Limit: 1}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := l.Query(ctx, q); !errors.Is(err, context.Canceled) || !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("with a cancelled context: %v", err)
+	}
+	tab.Rewrite(t, l.Name(), 1, func(b []byte) []byte { return b[:len(b)-1] })
+	if _, _, err := l.Query(t.Context(), q); !errors.Is(err, audit.ErrCorrupt) {
+		t.Errorf("of a corrupt block: %v", err)
+	}
+	if err := tab.Engine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.Query(t.Context(), q); !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("of a closed engine: %v", err)
+	}
+}
+
+// Whatever a progress row holds, indexing goes on: from there, or from the
+// start.
+func FuzzProgress(f *testing.F) {
+	f.Add([]byte{})
+	_, fresh := embedded.FuzzedProgress(nil)
+	f.Add(fresh)
+	f.Add(append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9}, fresh[9:]...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		spans, encoded := embedded.FuzzedProgress(b)
+		if string(encoded) != string(b) && string(encoded) != string(fresh) {
+			t.Errorf("%x is read as %v", b, spans)
+		}
+		last := uint64(0)
+		for i, s := range spans {
+			if s[0] >= s[1] || i > 0 && s[0] <= last {
+				t.Errorf("%x has spans out of order: %v", b, spans)
+			}
+			last = s[1]
+		}
+		if last != math.MaxUint64 {
+			t.Errorf("%x leaves out the rest of the log: %v", b, spans)
+		}
+	})
+}

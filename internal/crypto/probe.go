@@ -15,6 +15,13 @@ func (r *Ring) Run(ctx context.Context) {
 	probes.Wait()
 }
 
+// Probe asks every region once, now.
+func (r *Ring) Probe(ctx context.Context) {
+	for _, g := range r.regions {
+		r.probe(ctx, g)
+	}
+}
+
 func (r *Ring) probeUntil(ctx context.Context, g *region) {
 	tick := time.NewTicker(r.probeEvery)
 	defer tick.Stop()

@@ -1,10 +1,12 @@
 package crypto
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -28,6 +30,8 @@ const (
 	MaxMessage = 128 << 10
 	// MaxCopies is the largest number of encrypted data keys in a message.
 	MaxCopies = 8
+	// maxPairs is the largest number of pairs in an encryption context; ours has three.
+	maxPairs = 16
 )
 
 // Fields of the message format 2.0 (AWS Encryption SDK specification,
@@ -200,15 +204,17 @@ func (m *Message) readBody(c *cursor) error {
 type frame struct {
 	label    string // Body AAD Content
 	sequence uint32
+	nonce    []byte
 	length   int
 	sealed   []byte // content and tag
 	last     bool
-	valid    bool // sequence, nonce and length are the only ones possible here
+	valid    bool
 }
 
-// nextFrame reads one frame, or the whole of an unframed body. The sequence
-// numbers count from 1 and are the nonces (client-apis/decrypt.md), so a frame
-// that says otherwise is not valid; neither is one longer than the frame length.
+// nextFrame reads one frame, or the whole of an unframed body. It is valid if
+// the sequence numbers count from 1, the nonce ends with its own, and so is
+// unique in the message and not the header's, and no frame is longer than the
+// frame length. (AWS's vectors prove that the rest of a nonce may be anything.)
 func (m *Message) nextFrame(c *cursor, next uint32) frame {
 	f := frame{label: labelUnframed, sequence: 1, length: int(m.frameLength), last: true}
 	if m.framed {
@@ -217,7 +223,7 @@ func (m *Message) nextFrame(c *cursor, next uint32) frame {
 	if f.sequence == finalSequence {
 		f.label, f.sequence, f.last = labelFinalFrame, c.u32(), true
 	}
-	nonce := c.take(nonceSize)
+	f.nonce = c.take(nonceSize)
 	switch {
 	case !m.framed:
 		f.length = c.length64()
@@ -225,28 +231,35 @@ func (m *Message) nextFrame(c *cursor, next uint32) frame {
 		f.length = int(c.u32())
 	}
 	f.sealed = c.take(f.length + tagSize)
-	f.valid = !c.short && f.sequence == next && [nonceSize]byte(nonce) == frameNonce(next) &&
+	f.valid = !c.short && f.sequence == next && binary.BigEndian.Uint32(f.nonce[nonceSize-4:]) == next &&
 		(!m.framed || f.length <= int(m.frameLength))
 	return f
 }
 
-// validContext reports a serialization as message-header.md demands it: empty,
-// or a positive number of pairs, UTF-8, sorted by key, none twice, nothing after.
+// validContext reports a serialization that message-header.md allows: empty,
+// or a positive number of UTF-8 pairs, no key twice, nothing after. Its order
+// is for Open to judge: some of AWS's vectors are not sorted.
 func validContext(b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
 	c := cursor{rest: b}
-	n := c.u16()
-	previous := ""
+	n := int(c.u16())
+	var seen [maxPairs][]byte
+	if n == 0 || n > maxPairs {
+		return false
+	}
 	for i := range n {
 		key, value := c.field16(), c.field16()
-		if c.short || !utf8.Valid(key) || !utf8.Valid(value) || (i > 0 && string(key) <= previous) {
+		if !utf8.Valid(key) || !utf8.Valid(value) {
 			return false
 		}
-		previous = string(key)
+		if slices.ContainsFunc(seen[:i], func(k []byte) bool { return bytes.Equal(k, key) }) {
+			return false
+		}
+		seen[i] = key
 	}
-	return n > 0 && !c.short && len(c.rest) == 0
+	return !c.short && len(c.rest) == 0
 }
 
 // contextPairs walks a context that validContext has passed.

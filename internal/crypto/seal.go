@@ -182,9 +182,8 @@ func (m *Message) openBody(aead cipher.AEAD) ([]byte, error) {
 	c := cursor{rest: m.body}
 	for next, last := uint32(1), false; !last; next++ {
 		f := m.nextFrame(&c, next)
-		nonce := frameNonce(next)
 		aad = frameAAD(aad[:0], m.id, f)
-		opened, err := aead.Open(content, nonce[:], f.sealed, aad)
+		opened, err := aead.Open(content, f.nonce, f.sealed, aad)
 		if err != nil {
 			clear(content)
 			return nil, fmt.Errorf("%w: body", ErrAuthentication)

@@ -94,7 +94,7 @@ func runDev(ctx context.Context, cfg devConfig, stdout, stderr io.Writer) error 
 		return errors.Join(err, world.Close())
 	}
 	world.Run(context.WithoutCancel(ctx))
-	servers, err := listenDev(world, cfg, logger)
+	servers, err := listenDev(ctx, world, cfg, logger)
 	if err != nil {
 		return errors.Join(err, world.Close())
 	}
@@ -133,13 +133,13 @@ type devServers []devServer
 
 // listenDev binds every address before any is served, so that a taken port is
 // a clean failure.
-func listenDev(world *sim.World, cfg devConfig, logger zerolog.Logger) (servers devServers, err error) {
+func listenDev(ctx context.Context, world *sim.World, cfg devConfig, logger zerolog.Logger) (servers devServers, err error) {
 	for i, r := range world.Regions {
 		handler, err := devHandler(world, r, logger)
 		if err != nil {
 			return nil, errors.Join(err, servers.close())
 		}
-		listener, err := listenLoopback(cfg.addrs[i])
+		listener, err := listenLoopback(ctx, cfg.addrs[i])
 		if err != nil {
 			return nil, errors.Join(err, servers.close())
 		}
@@ -167,7 +167,7 @@ func devHandler(world *sim.World, r *sim.Region, logger zerolog.Logger) (http.Ha
 }
 
 // listenLoopback refuses any address that another machine could reach.
-func listenLoopback(addr string) (net.Listener, error) {
+func listenLoopback(ctx context.Context, addr string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("%q is not a host:port address", addr)
@@ -176,7 +176,7 @@ func listenLoopback(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("%q is not a loopback address: vault dev has no TLS", addr)
 	}
 	var lc net.ListenConfig
-	return lc.Listen(context.Background(), "tcp", addr)
+	return lc.Listen(ctx, "tcp", addr)
 }
 
 func (s devServers) close() error {

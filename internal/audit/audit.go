@@ -44,6 +44,11 @@ type Receipt struct {
 	Entries int
 }
 
+// At names the i-th entry of the Append.
+func (r Receipt) At(i int) Ref {
+	return Ref{Log: r.Log, Index: r.First + uint64(i)} //nolint:gosec // G115: an index of a slice
+}
+
 // Pending is an append under way. It serves one goroutine.
 type Pending interface {
 	// Wait returns once the entries and all before them are durable, or with

@@ -10,11 +10,11 @@ import (
 
 var errLinkDown = errors.New("sim: the link is down")
 
-// ErrFault: there is no such region or no such switch position.
+// ErrFault reports a region or a switch position that does not exist.
 var ErrFault = errors.New("sim: no such region or fault")
 
-// slowKMS is how long a slow KMS takes for an answer: below the ring's timeout.
-const slowKMS = 300 * time.Millisecond
+// slowAnswer is how long a slow KMS takes for an answer: below the ring's timeout.
+const slowAnswer = 300 * time.Millisecond
 
 // Fault is the position of a region's fault switches; "" leaves one as it is.
 type Fault struct {
@@ -48,7 +48,7 @@ func (w *World) Set(f Fault) error {
 		return ErrFault
 	}
 	if f.KMS != "" {
-		w.ring[i].kms.SetFault(kms, slowKMS)
+		w.ring[i].kms.SetFault(kms, slowAnswer)
 	}
 	if r := w.Region(f.Region); r != nil && f.Link != "" {
 		r.cut.Store(f.Link == "down")

@@ -112,7 +112,7 @@ func (l *lookup) release(ctx context.Context, partial bool) (DetokenizeResult, e
 func (l *lookup) unreleased(granted []*sought, receipt audit.Receipt) []audit.Entry {
 	entries := make([]audit.Entry, len(granted))
 	for i, s := range granted {
-		entries[i] = followUp(l.entry(s), audit.Ref{Log: receipt.Log, Index: receipt.First + uint64(s.index)}, audit.Failed)
+		entries[i] = followUp(l.entry(s), receipt.At(s.index), audit.Failed)
 	}
 	return entries
 }
@@ -120,7 +120,7 @@ func (l *lookup) unreleased(granted []*sought, receipt audit.Receipt) []audit.En
 // followUps is what the log must hear about an item beside its first entry:
 // that it failed, or that another region's key copy was used.
 func (l *lookup) followUps(s *sought, copyOf string, result *DetokenizeResult) []audit.Entry {
-	about := audit.Ref{Log: result.Audit.Log, Index: result.Audit.First + uint64(s.index)}
+	about := result.Audit.At(s.index)
 	switch {
 	case result.Items[s.index].Err != nil:
 		return []audit.Entry{followUp(l.entry(s), about, audit.Failed)}

@@ -32,8 +32,8 @@ func (v *Vault) entry(c Call, action string, outcome audit.Outcome) audit.Entry 
 }
 
 // own begins an audit entry of what the vault does by itself.
-func (v *Vault) own(tenant, action string, outcome audit.Outcome) audit.Entry {
-	return v.entry(Call{Principal: Principal{Tenant: tenant, ID: actorInternal, Authentication: authInternal}}, action, outcome)
+func (v *Vault) own(tenant, action string) audit.Entry {
+	return v.entry(Call{Principal: Principal{Tenant: tenant, ID: actorInternal, Authentication: authInternal}}, action, audit.Authorized)
 }
 
 // note makes entries durable; an error means that they may not be.

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"piivault/internal/audit"
 	"piivault/internal/authz"
 	"piivault/internal/store"
 )
@@ -236,7 +235,7 @@ func (j *jobs) confirm(ctx context.Context, id string) error {
 	if job == nil {
 		return nil
 	}
-	e := j.v.own(job.Tenant, actionConfirmErase, audit.Authorized)
+	e := j.v.own(job.Tenant, actionConfirmErase)
 	e.Subject, e.RequestID = job.Subject, id
 	if _, err := j.v.note(ctx, e); err != nil {
 		return err

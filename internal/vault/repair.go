@@ -123,7 +123,7 @@ func (r *reconciler) tenantSecret(ctx context.Context, item authz.Item) error {
 	if err != nil {
 		return err
 	}
-	e := r.v.own(item.ID, actionRepairTenant, audit.Authorized)
+	e := r.v.own(item.ID, actionRepairTenant)
 	e.DataKey, e.Copies = sealed.DataKey, sealed.Present
 	receipt, err := r.v.note(ctx, e)
 	if err != nil {
@@ -188,7 +188,7 @@ func (r *reconciler) repairRecord(ctx context.Context, key store.Key) (bool, err
 	if err != nil {
 		return false, err
 	}
-	e := r.v.own(key.Tenant, actionRepair, audit.Authorized)
+	e := r.v.own(key.Tenant, actionRepair)
 	e.Record, e.Generation, e.Type, e.DataKey, e.Copies = key.ID, key.Generation, old.Type, sealed.DataKey, sealed.Present
 	pending := r.v.Log.Append([]audit.Entry{e})
 	next := *old
@@ -201,7 +201,7 @@ func (r *reconciler) repairRecord(ctx context.Context, key store.Key) (bool, err
 	if failure == nil {
 		return true, nil
 	}
-	if _, err := r.v.note(ctx, followUp(e, audit.Ref{Log: receipt.Log, Index: receipt.First}, audit.Failed)); err != nil {
+	if _, err := r.v.note(ctx, followUp(e, receipt.At(0), audit.Failed)); err != nil {
 		return false, err
 	}
 	if errors.Is(failure, store.ErrConflict) {

@@ -8,8 +8,8 @@ import (
 	"piivault/internal/authz"
 )
 
-// ErrRingDiffers: the configured key ring is not the one that this epoch
-// stands for in the deployment.
+// ErrRingDiffers reports a configured key ring that is not the one which this
+// epoch stands for in the deployment.
 var ErrRingDiffers = errors.New("vault: the configured key ring differs from the deployment's at this epoch")
 
 // claimRing writes the ring's epoch item, or compares with the one that is

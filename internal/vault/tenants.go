@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
-	"piivault/internal/audit"
 	"piivault/internal/authz"
 	"piivault/internal/crypto"
 	"piivault/internal/secret"
@@ -20,47 +19,54 @@ import (
 type tenants struct {
 	v      *Vault
 	flight singleflight.Group
-	known  sync.Map // tenant id → *crypto.TenantKeys
+
+	mu    sync.RWMutex // guards known
+	known map[string]*crypto.TenantKeys
 }
 
-func newTenants(v *Vault) *tenants { return &tenants{v: v} }
+func newTenants(v *Vault) *tenants { return &tenants{v: v, known: map[string]*crypto.TenantKeys{}} }
 
 // keys returns the tenant's keys, unwrapping its secret by any region's KMS
 // the first time; that unwrap is audited before the keys are used.
 func (t *tenants) keys(ctx context.Context, c Call) (*crypto.TenantKeys, error) {
 	tenant := c.Principal.Tenant
-	if k, ok := t.known.Load(tenant); ok {
-		return k.(*crypto.TenantKeys), nil
+	if k := t.get(tenant); k != nil {
+		return k, nil
 	}
 	// The flight outlives any one caller, so it must not end with one.
-	k, err, _ := t.flight.Do(tenant, func() (any, error) { return t.unwrap(context.WithoutCancel(ctx), tenant) })
-	if err != nil {
-		return nil, err
-	}
-	return k.(*crypto.TenantKeys), nil
+	_, err, _ := t.flight.Do(tenant, func() (any, error) { return nil, t.unwrap(context.WithoutCancel(ctx), tenant) })
+	return t.get(tenant), err
 }
 
-func (t *tenants) unwrap(ctx context.Context, tenant string) (*crypto.TenantKeys, error) {
+func (t *tenants) get(tenant string) *crypto.TenantKeys {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.known[tenant]
+}
+
+func (t *tenants) unwrap(ctx context.Context, tenant string) error {
 	item, err := t.v.control.Get(ctx, authz.KindTenantSecret, tenant)
 	if err != nil {
-		return nil, unavailable("unavailable", fmt.Errorf("read the tenant secret: %w", err))
+		return unavailable("unavailable", fmt.Errorf("read the tenant secret: %w", err))
 	}
 	key, dataKey, region, err := t.v.Sealer.OpenTenantSecret(ctx, tenant, item.Body)
 	if err != nil {
-		return nil, unavailable(kmsCode(err), fmt.Errorf("open the tenant secret: %w", err))
+		return unavailable(kmsCode(err), fmt.Errorf("open the tenant secret: %w", err))
 	}
 	defer key.Wipe()
-	e := t.v.own(tenant, actionUnwrapTenant, audit.Authorized)
+	e := t.v.own(tenant, actionUnwrapTenant)
 	e.DataKey, e.Copies = dataKey, []string{region}
 	if _, err := t.v.note(ctx, e); err != nil {
-		return nil, err
+		return err
 	}
 	keys, err := crypto.NewTenantKeys(tenant, key)
 	if err != nil {
-		return nil, fmt.Errorf("vault: derive tenant keys: %w", err)
+		return fmt.Errorf("vault: derive tenant keys: %w", err)
 	}
-	t.known.Store(tenant, keys)
-	return keys, nil
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known[tenant] = keys
+	return nil
 }
 
 // CreateTenant makes a tenant under an alias: a random id, and a secret that

@@ -123,10 +123,12 @@ func (b *batch) checkItem(d *draft, item *TokenizeItem) {
 	}
 	d.typ = typ
 	value, err := typ.Normalize(item.Value, item.Country, b.now)
-	if err != nil {
-		refused := &pii.ValueError{Code: "value_invalid", Message: "The value is not valid for its type."}
-		_ = errors.As(err, &refused)
+	if refused := (*pii.ValueError)(nil); errors.As(err, &refused) {
 		d.refuse(refused.Code, refused.Message)
+		return
+	}
+	if err != nil {
+		d.refuse("unknown_type", "The type's kind is not one that this version knows.")
 		return
 	}
 	d.value = value
@@ -408,7 +410,7 @@ func (b *batch) write(ctx context.Context) error {
 		d.done = d.adopted != nil
 	}
 	for i, w := range writes {
-		about := audit.Ref{Log: receipt.Log, Index: receipt.First + uint64(w.entry)}
+		about := receipt.At(w.entry)
 		if err := b.settle(ctx, w.draft, outcomes[i], followUp(written[w.entry], about, audit.Failed)); err != nil {
 			return err
 		}
@@ -425,7 +427,7 @@ type write struct {
 // retract notes that audited entries did not come to pass.
 func (v *Vault) retract(ctx context.Context, receipt audit.Receipt, entries []audit.Entry) error {
 	for i := range entries {
-		entries[i] = followUp(entries[i], audit.Ref{Log: receipt.Log, Index: receipt.First + uint64(i)}, audit.Failed)
+		entries[i] = followUp(entries[i], receipt.At(i), audit.Failed)
 	}
 	_, err := v.note(ctx, entries...)
 	return err

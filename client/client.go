@@ -22,7 +22,8 @@ var ErrAddress = errors.New("client: the address must be an http:// or https:// 
 // Config tunes a Client; its zero value is what most want.
 type Config struct {
 	// HTTP sends the requests. Nil: a client of its own that keeps up to 64
-	// connections and follows no redirects (they could carry values elsewhere).
+	// connections. Unless its CheckRedirect says otherwise no redirect is
+	// followed: it could carry values elsewhere.
 	HTTP *http.Client
 	// Timeout limits one attempt, its answer included. 0: 30 s.
 	Timeout time.Duration
@@ -61,13 +62,12 @@ func New(address, key string, cfg Config) (*Client, error) {
 	if c.sleep == nil {
 		c.sleep = sleep
 	}
-	doer := cfg.HTTP
-	if doer == nil {
-		doer = newHTTPClient()
-	}
-	c.raw, err = NewClient(u.Scheme+"://"+u.Host, WithHTTPClient(doer), WithRequestEditorFn(
+	c.raw, err = NewClient(u.Scheme+"://"+u.Host, WithHTTPClient(newHTTPClient(cfg.HTTP)), WithRequestEditorFn(
 		func(_ context.Context, r *http.Request) error {
 			r.Header.Set("Authorization", "Bearer "+key)
+			if r.Header.Get("Idempotency-Key") == "" {
+				r.Header.Del("Idempotency-Key") // the generated request sends an empty one
+			}
 			return nil
 		}))
 	return c, err
@@ -80,17 +80,22 @@ func orDefault[T int | time.Duration](v, fallback T) T {
 	return v
 }
 
-func newHTTPClient() *http.Client {
-	transport := &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		MaxIdleConnsPerHost: 64,
-		IdleConnTimeout:     90 * time.Second,
-		ForceAttemptHTTP2:   true,
+func newHTTPClient(given *http.Client) *http.Client {
+	var c http.Client
+	if given != nil {
+		c = *given
+	} else {
+		c.Transport = &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			MaxIdleConnsPerHost: 64,
+			IdleConnTimeout:     90 * time.Second,
+			ForceAttemptHTTP2:   true,
+		}
 	}
-	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	if c.CheckRedirect == nil {
+		c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
+	return &c
 }
 
 // Tokenize keeps values. An idempotencyKey makes repeating the same request

@@ -60,11 +60,13 @@ func (w *World) openRegion(ctx context.Context, name string, runs bool) error {
 	if !runs {
 		return nil
 	}
-	engine, err := wal.Open(wal.Options{
+	options := wal.Options{
 		Dir: w.dataDir(name), Region: name, Now: w.cfg.Now, Outbox: len(w.cfg.Regions) > 1 && !w.cfg.Solo, Logger: w.cfg.Logger,
 		Tables:   []wal.Table{storeembedded.Table(), authzembedded.Table(), auditembedded.Table()},
 		OnPoison: func(err error) { w.cfg.OnPoison(name, err) },
-	})
+	}
+	w.cfg.Engine(name, &options)
+	engine, err := wal.Open(options)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"piivault/internal/pii"
 	"piivault/internal/secret"
 	"piivault/internal/vault"
+	"piivault/internal/wal"
 )
 
 // Config of a World. Dir and Regions are required.
@@ -39,6 +40,9 @@ type Config struct {
 	// Wrap may replace parts of a region's vault before it is made: how tests
 	// inject failing tables and logs.
 	Wrap func(region string, cfg *vault.Config)
+	// Engine may change how a region's engine is opened: how tests inject
+	// failing file systems.
+	Engine func(region string, o *wal.Options)
 	// OnPoison is told when a region's engine must be reopened: the process should end.
 	OnPoison func(region string, err error)
 }
@@ -58,6 +62,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.OnPoison == nil {
 		c.OnPoison = func(string, error) {}
+	}
+	if c.Engine == nil {
+		c.Engine = func(string, *wal.Options) {}
 	}
 	if c.ErasureQuiet == 0 {
 		c.ErasureQuiet = 2 * time.Second

@@ -25,7 +25,7 @@ type policyCase struct {
 	Reveal    Reveal    `json:"reveal,omitempty"`
 	Purpose   string    `json:"purpose,omitempty"`
 	Ticket    string    `json:"ticket,omitempty"`
-	Time      time.Time `json:"time,omitzero"` // else 1970
+	Time      time.Time `json:"time,omitzero"`      // else 1970
 	Expect    string    `json:"expect"`             // allow or deny; of detokenize: plain, masked or deny
 	Policies  []string  `json:"policies,omitempty"` // where given: exactly these determine it
 }

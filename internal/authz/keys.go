@@ -17,7 +17,7 @@ import (
 	"piivault/internal/secret"
 )
 
-// ErrUnauthenticated: the credential opens nothing. It is the same for one
+// ErrUnauthenticated says that a credential opens nothing: the same for one
 // that is malformed, unknown, wrong, expired or revoked.
 var ErrUnauthenticated = errors.New("authz: unauthenticated")
 

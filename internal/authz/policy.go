@@ -130,6 +130,9 @@ func (p *Policies) addFile(checker *validate.Validator, name string, text []byte
 		if err == nil {
 			err = checker.Policy(r.id, (*ast.Policy)(policy.AST()))
 		}
+		if err == nil {
+			err = checkNames(policy, p.roles)
+		}
 		if err == nil && slices.ContainsFunc(p.rules, func(o *rule) bool { return o.id == r.id }) {
 			err = errors.New("its @id is another policy's too")
 		}

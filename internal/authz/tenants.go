@@ -128,20 +128,25 @@ func ListTenants(ctx context.Context, table Control) ([]Tenant, error) {
 	}
 	var tenants []Tenant
 	for _, item := range items {
-		// A tenant's activation sorts directly behind it.
-		if id, ok := strings.CutSuffix(item.ID, activeSuffix); ok {
-			if last := len(tenants) - 1; last >= 0 && tenants[last].ID == id {
-				tenants[last].Active = true
-			}
-			continue
-		}
-		body, err := decodeTenantBody(item.Body)
-		if err != nil {
+		if tenants, err = appendTenant(tenants, item); err != nil {
 			return nil, fmt.Errorf("list tenants: %w", err)
 		}
-		tenants = append(tenants, Tenant{ID: item.ID, Alias: body.Alias, Created: body.Created})
 	}
 	return tenants, nil
+}
+
+// appendTenant takes items in order of id, where an activation follows its tenant.
+func appendTenant(tenants []Tenant, item Item) ([]Tenant, error) {
+	id, ok := strings.CutSuffix(item.ID, activeSuffix)
+	if !ok {
+		body, err := decodeTenantBody(item.Body)
+		return append(tenants, Tenant{ID: id, Alias: body.Alias, Created: body.Created}), err
+	}
+	_, err := decodeActivationBody(item.Body)
+	if last := len(tenants) - 1; last >= 0 && tenants[last].ID == id {
+		tenants[last].Active = true
+	}
+	return tenants, err
 }
 
 func tenantByID(ctx context.Context, table Control, id string) (Tenant, error) {

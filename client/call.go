@@ -85,7 +85,8 @@ func once[T any](ctx context.Context, timeout time.Duration, send func(context.C
 	if err != nil {
 		return answer, transportError(err)
 	}
-	body, err := readAll(resp)
+	defer func() { _ = resp.Body.Close() }()
+	body, err := readAll(resp.Body)
 	if err != nil {
 		return answer, err
 	}
@@ -101,16 +102,14 @@ func once[T any](ctx context.Context, timeout time.Duration, send func(context.C
 
 // transportError keeps the cause and drops the URL; bodies are never in it.
 func transportError(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	return fmt.Errorf("client: send: %w", err)
 }
 
-func readAll(resp *http.Response) ([]byte, error) {
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+func readAll(answer io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(answer, maxAnswer+1))
 	if err != nil {
 		return nil, fmt.Errorf("client: read the answer: %w", err)
 	}

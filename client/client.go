@@ -194,7 +194,8 @@ func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	if err != nil {
 		return Readiness{}, transportError(err)
 	}
-	body, err := readAll(resp)
+	defer func() { _ = resp.Body.Close() }()
+	body, err := readAll(resp.Body)
 	if err != nil {
 		return Readiness{}, err
 	}

@@ -106,9 +106,9 @@ func timestamp(ms int64) string {
 }
 
 // number32 and number64 fit counts into the contract's integers.
-func number32(n int) int32 { return int32(min(max(n, 0), math.MaxInt32)) } //nolint:gosec // bounded
+func number32(n int) int32 { return int32(min(max(n, 0), math.MaxInt32)) }
 
-func number64(n uint64) int64 { return int64(min(n, math.MaxInt64)) } //nolint:gosec // bounded
+func number64(n uint64) int64 { return int64(min(n, math.MaxInt64)) }
 
 // texts is a list of named strings as plain ones, [] for nil.
 func texts[T ~string](list []T) []string {

@@ -19,8 +19,12 @@ type exchange struct {
 	status int // 0: nothing sent yet
 }
 
-// exchangeOf undoes the generated router's narrowing to the interface.
-func exchangeOf(w http.ResponseWriter) *exchange { return w.(*exchange) }
+// exchangeOf undoes the generated router's narrowing to the interface. All
+// writers here are exchanges: another is a fault that may well panic.
+func exchangeOf(w http.ResponseWriter) *exchange {
+	x, _ := w.(*exchange)
+	return x
+}
 
 // Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
@@ -50,8 +54,7 @@ func (s *server) begin(w http.ResponseWriter) *exchange {
 	x := &exchange{ResponseWriter: w, id: id.String(), start: s.Now()}
 	h := w.Header()
 	h.Set("X-Request-Id", x.id)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Cache-Control"], h["X-Content-Type-Options"] = s.noStore, s.noSniff
 	return x
 }
 

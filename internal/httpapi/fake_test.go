@@ -176,8 +176,8 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-func newHarness(t testing.TB, adjust ...func(*httpapi.Config)) *harness {
-	t.Helper()
+func newHarness(tb testing.TB, adjust ...func(*httpapi.Config)) *harness {
+	tb.Helper()
 	h := &harness{vault: &fakeVault{}, log: &logBuffer{}}
 	cfg := httpapi.Config{Vault: h.vault, Logger: zerolog.New(h.log), Now: time.Now, Random: rand.Reader}
 	for _, f := range adjust {
@@ -185,9 +185,9 @@ func newHarness(t testing.TB, adjust ...func(*httpapi.Config)) *harness {
 	}
 	handler, err := httpapi.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	h.Handler = apitest.New(t).Handler(handler)
+	h.Handler = apitest.New(tb).Handler(handler)
 	return h
 }
 

@@ -84,6 +84,9 @@ type server struct {
 	inFlight atomic.Int64
 	reading  atomic.Int64 // bytes
 	buffers  buffers
+
+	// Header values of every answer: shared, and full, so that Add copies them.
+	noStore, noSniff []string
 }
 
 // New returns the handler of every route of the contract.
@@ -94,7 +97,10 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Vault == nil || cfg.Now == nil || cfg.Random == nil || !cfg.Limits.setDefaults() {
 		return nil, errConfig
 	}
-	s := &server{Config: cfg, router: chi.NewRouter(), allow: map[string]string{}}
+	s := &server{
+		Config: cfg, router: chi.NewRouter(), allow: map[string]string{},
+		noStore: []string{"no-store"}, noSniff: []string{"nosniff"},
+	}
 	api.HandlerWithOptions(s, api.ChiServerOptions{BaseRouter: s.router, ErrorHandlerFunc: s.badParameter})
 	if err := s.addMethods(); err != nil {
 		return nil, err

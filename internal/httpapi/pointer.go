@@ -26,15 +26,16 @@ func knownPointer(in any, p jsontext.Pointer) string {
 }
 
 func step(t reflect.Type, token string) (reflect.Type, bool) {
-	switch t.Kind() {
-	case reflect.Slice:
+	if t.Kind() == reflect.Slice {
 		_, err := strconv.ParseUint(token, 10, 31)
 		return t.Elem(), err == nil
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" && name == token {
-				return t.Field(i).Type, true
-			}
+	}
+	if t.Kind() != reflect.Struct {
+		return nil, false
+	}
+	for field := range t.Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name == token {
+			return field.Type, true
 		}
 	}
 	return nil, false

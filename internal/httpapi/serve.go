@@ -13,8 +13,8 @@ import (
 	"piivault/internal/vault"
 )
 
-// statuser is an answer of another status than 200.
-type statuser interface{ status() int }
+// withStatus is an answer of another status than 200.
+type withStatus interface{ status() int }
 
 // bodiless is an answer that its status says all about.
 type bodiless interface{ bodiless() }
@@ -68,7 +68,7 @@ func get[Out any](s *server, w http.ResponseWriter, r *http.Request, do func(con
 }
 
 func statusOf(answer any) int {
-	if a, ok := answer.(statuser); ok {
+	if a, ok := answer.(withStatus); ok {
 		return a.status()
 	}
 	return http.StatusOK

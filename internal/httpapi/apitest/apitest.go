@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -33,9 +34,9 @@ type Contract struct {
 }
 
 // New loads the contract.
-func New(t testing.TB) *Contract {
-	t.Helper()
-	doc := Load(t)
+func New(tb testing.TB) *Contract {
+	tb.Helper()
+	doc := Load(tb)
 	doc.Servers = nil // any address will do
 	closed := false
 	for _, schema := range doc.Components.Schemas {
@@ -45,20 +46,20 @@ func New(t testing.TB) *Contract {
 	}
 	router, err := legacy.NewRouter(doc)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return &Contract{t: t, router: router, codes: CodesOf(doc)}
+	return &Contract{t: tb, router: router, codes: CodesOf(doc)}
 }
 
 // Load parses and validates openapi.yaml, its examples too.
-func Load(t testing.TB) *openapi3.T {
-	t.Helper()
+func Load(tb testing.TB) *openapi3.T {
+	tb.Helper()
 	doc, err := openapi3.NewLoader().LoadFromData([]byte(api.Contract()))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if err := doc.Validate(t.Context(), openapi3.EnableExamplesValidation()); err != nil {
-		t.Fatal(err)
+	if err := doc.Validate(tb.Context(), openapi3.EnableExamplesValidation()); err != nil {
+		tb.Fatal(err)
 	}
 	return doc
 }
@@ -72,9 +73,7 @@ func (c *Contract) Handler(h http.Handler) http.Handler {
 		answer := httptest.NewRecorder()
 		h.ServeHTTP(answer, r)
 		c.Check(sent, body, answer.Code, answer.Header(), answer.Body.Bytes())
-		for name, values := range answer.Header() {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), answer.Header())
 		w.WriteHeader(answer.Code)
 		_, _ = w.Write(answer.Body.Bytes())
 	})

@@ -128,7 +128,7 @@ func (a *app) complete(t transfer, c *client.Client) (bulk.Config, bulk.Progress
 	job, f := t.job, t.flags
 	var progress bulk.Progress = bulk.NewLines(a.stderr, a.now, linesEvery)
 	if _, ok := terminal(a.stderr); ok {
-		progress = bulk.NewBar(a.stderr, t.verb)
+		progress = bulk.NewBar(a.stderr, t.verb, a.now)
 	}
 	patience := bulk.Patience{For: f.retryFor, Sleep: a.sleep, Jitter: a.jitter, Waiting: progress.Waiting}
 	job.Output, job.Refused, job.RefusedTo = f.out, f.refused, a.stderr

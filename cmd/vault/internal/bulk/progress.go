@@ -93,31 +93,48 @@ func (*Lines) Close() {}
 
 // Bar draws a progress bar; for terminals.
 type Bar struct {
-	bar   *progressbar.ProgressBar
+	bar   *progressbar.ProgressBar // locks itself
 	label string
+	now   func() time.Time
+
+	mu   sync.Mutex // guards last
+	last time.Time
 }
 
 // NewBar draws on w, which must be a terminal. The bar measures bytes of the
 // input, the one total that is known beforehand.
-func NewBar(w io.Writer, label string) *Bar {
-	return &Bar{label: label, bar: progressbar.NewOptions64(-1,
+func NewBar(w io.Writer, label string, now func() time.Time) *Bar {
+	return &Bar{label: label, now: now, bar: progressbar.NewOptions64(-1,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetDescription(label),
 		progressbar.OptionSetWidth(24),
-		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionClearOnFinish(),
 	)}
 }
 
-// Update moves the bar.
+// Update moves the bar, ten times a second at most.
 func (b *Bar) Update(s Status) {
+	if !b.due() {
+		return
+	}
 	if s.Total > 0 && b.bar.GetMax64() != s.Total {
 		b.bar.ChangeMax64(s.Total)
 	}
 	b.bar.Describe(fmt.Sprintf("%s %s rows, %s refused", b.label, Count(s.Rows), Count(s.Refused)))
 	_ = b.bar.Set64(s.Done) // nothing to do when the terminal is gone
+}
+
+func (b *Bar) due() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.now()
+	if t.Sub(b.last) < 100*time.Millisecond {
+		return false
+	}
+	b.last = t
+	return true
 }
 
 // Waiting says so beside the bar.

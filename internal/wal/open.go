@@ -14,8 +14,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-type indexFunc = func(key, value []byte) ([][]byte, error)
-
 // Engine is an open directory. Its methods are safe for concurrent use.
 type Engine struct {
 	db       *pebble.DB
@@ -23,7 +21,7 @@ type Engine struct {
 	outbox   bool
 	now      func() time.Time
 	onPoison func(error)
-	index    map[byte]indexFunc
+	tables   map[byte]Table
 	memTable uint64
 	hooks    atomic.Pointer[[]Hook]
 	fence    *fence
@@ -79,7 +77,7 @@ func newEngine(o Options) (*Engine, error) {
 		outbox:   o.Outbox,
 		now:      o.Now,
 		onPoison: o.OnPoison,
-		index:    make(map[byte]indexFunc, len(o.Tables)),
+		tables:   make(map[byte]Table, len(o.Tables)),
 		gate:     newGate(),
 		wake:     make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
@@ -87,10 +85,10 @@ func newEngine(o Options) (*Engine, error) {
 		queue:    newGroup(),
 	}
 	for _, t := range o.Tables {
-		if _, twice := e.index[t.ID]; twice || t.ID < 'A' || t.ID > 'Z' {
+		if _, twice := e.tables[t.ID]; twice || t.ID < 'A' || t.ID > 'Z' {
 			return nil, fmt.Errorf("%w: table id %q", ErrOption, t.ID)
 		}
-		e.index[t.ID] = t.Index
+		e.tables[t.ID] = t
 	}
 	if e.now == nil {
 		e.now = time.Now
@@ -103,12 +101,12 @@ func newEngine(o Options) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) table(id byte) (indexFunc, error) {
-	index, ok := e.index[id]
+func (e *Engine) table(id byte) (Table, error) {
+	t, ok := e.tables[id]
 	if !ok {
-		return nil, fmt.Errorf("%w: %q", ErrTable, id)
+		return Table{}, fmt.Errorf("%w: %q", ErrTable, id)
 	}
-	return index, nil
+	return t, nil
 }
 
 // openDB opens Pebble behind the fence.

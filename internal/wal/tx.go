@@ -98,36 +98,41 @@ func (tx *Tx) change(table byte, key, value []byte, grave bool) {
 	}
 }
 
-// replace writes an envelope and keeps the table's derived rows in step.
+// replace writes an envelope and what follows from it.
 func (tx *Tx) replace(table byte, key, raw []byte) {
-	index, err := tx.e.table(table)
-	if err == nil && index != nil {
-		err = tx.reindex(index, table, key, raw)
+	t, err := tx.e.table(table)
+	if err == nil && t.Index != nil {
+		err = tx.reindex(t, key, raw)
+	}
+	if err == nil {
+		tx.set(tx.name(table, key), raw)
+	}
+	if err == nil && t.Changed != nil {
+		err = tx.changed(t, key, raw)
 	}
 	if err != nil {
 		tx.fail(err)
-		return
 	}
-	tx.set(tx.name(table, key), raw)
 }
 
-func (tx *Tx) reindex(index indexFunc, table byte, key, raw []byte) error {
-	old, err := tx.load(table, key)
+// reindex keeps the table's derived rows in step with an item.
+func (tx *Tx) reindex(t Table, key, raw []byte) error {
+	old, err := tx.load(t.ID, key)
 	if err != nil {
 		return err
 	}
-	before, err := indexRows(index, key, old)
+	before, err := indexRows(t, key, old)
 	if err != nil {
 		return fmt.Errorf("index of the item to replace: %w", err)
 	}
-	after, err := indexRows(index, key, raw)
+	after, err := indexRows(t, key, raw)
 	if err != nil {
 		return fmt.Errorf("index of the new item: %w", err)
 	}
 	has := func(rows [][]byte, row []byte) bool {
 		return slices.ContainsFunc(rows, func(r []byte) bool { return bytes.Equal(r, row) })
 	}
-	space := table + indexSpace
+	space := t.ID + indexSpace
 	for _, row := range before {
 		if !has(after, row) {
 			tx.writes = append(tx.writes, write{key: tx.name(space, row), delete: true})
@@ -141,7 +146,7 @@ func (tx *Tx) reindex(index indexFunc, table byte, key, raw []byte) error {
 	return nil
 }
 
-func indexRows(index indexFunc, key, raw []byte) ([][]byte, error) {
+func indexRows(t Table, key, raw []byte) ([][]byte, error) {
 	if raw == nil {
 		return nil, nil
 	}
@@ -149,7 +154,19 @@ func indexRows(index indexFunc, key, raw []byte) ([][]byte, error) {
 	if err != nil || it.grave {
 		return nil, err
 	}
-	return index(key, it.value)
+	return t.Index(key, it.value)
+}
+
+func (tx *Tx) changed(t Table, key, raw []byte) error {
+	it, err := parseItem(raw)
+	if err != nil {
+		return err
+	}
+	value := it.value
+	if it.grave {
+		value = nil
+	}
+	return t.Changed(tx, key, value)
 }
 
 // nextStamp is the group's time, pushed forward past every stamp that this

@@ -66,6 +66,10 @@ type Table struct {
 	// may be nil. The engine keeps them in step on every Put, Delete and
 	// Apply. An error fails the op, or the Apply, that met the item.
 	Index func(key, value []byte) (rows [][]byte, err error)
+	// Changed, where it is not nil, runs in the same op after every Put,
+	// Delete (value nil) and Apply. It may read items and keep local rows, for
+	// what depends on more than one item; it must not write items.
+	Changed func(tx *Tx, key, value []byte) error
 }
 
 // Op is one atomic write. It runs on the committer: it must not block, nor

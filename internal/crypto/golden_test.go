@@ -65,7 +65,7 @@ func (h *hexBytes) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-func readGolden(t *testing.T) golden {
+func readGolden(t testing.TB) golden {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/golden.json")
 	if err != nil {
@@ -78,7 +78,7 @@ func readGolden(t *testing.T) golden {
 	return g
 }
 
-func goldenKey(t *testing.T, b []byte) secret.Key {
+func goldenKey(t testing.TB, b []byte) secret.Key {
 	t.Helper()
 	k, err := secret.NewKey(b)
 	if err != nil {

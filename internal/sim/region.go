@@ -218,6 +218,9 @@ func (l *linkedControl) Replace(ctx context.Context, old, next authz.Item) error
 	return l.table.Replace(ctx, old, next)
 }
 
+// Reindex makes every audit entry that is durable here findable now.
+func (r *Region) Reindex() error { return r.log.Reindex() }
+
 func (r *Region) close() error {
 	if r.log != nil {
 		r.log.Close()

@@ -1,0 +1,151 @@
+package vault_test
+
+import (
+	"testing"
+	"time"
+
+	"piivault/internal/secret"
+	"piivault/internal/sim"
+	"piivault/internal/vault"
+)
+
+func (w *world) erase(v *vault.Vault, req vault.EraseRequest) vault.EraseResult {
+	w.t.Helper()
+	out, err := v.Erase(w.ctx(), w.admin, req)
+	if err != nil {
+		w.t.Fatalf("erase: %v", err)
+	}
+	return out
+}
+
+// completeErase lets both regions do their part until all is quiet.
+func (w *world) completeErase() {
+	w.t.Helper()
+	for range 3 {
+		w.settle()
+		w.a.ErasePass(w.ctx())
+		w.b.ErasePass(w.ctx())
+		w.clock.advance(time.Minute)
+	}
+	w.settle()
+	w.a.ErasePass(w.ctx())
+	w.b.ErasePass(w.ctx())
+}
+
+func (w *world) subjectToken(v *vault.Vault, typ, text, subject string) secret.Text {
+	w.t.Helper()
+	item := value(typ, text)
+	item.Subject = subject
+	return w.tokenize(v, item)[0].Token
+}
+
+// G9: an erased token is gone at once here, and everywhere after replication,
+// whatever arrives late.
+func TestErasedTokenStaysErased(t *testing.T) {
+	w := newWorld(t)
+	token := w.token(w.a, "email", "ann@example.com")
+	// B erases what it has not seen; the record arrives afterwards.
+	if out := w.erase(w.b, vault.EraseRequest{Tokens: []secret.Text{token}}); out.Complete {
+		t.Error("complete before the other region confirmed")
+	}
+	w.wantGone(w.b, token)
+	w.settle()
+	w.wantGone(w.a, token)
+	w.wantGone(w.b, token)
+	w.completeErase()
+	if out := w.erase(w.a, vault.EraseRequest{Tokens: []secret.Text{token}}); out.Erased != 0 {
+		t.Errorf("erased %d records again", out.Erased)
+	}
+	w.a.SweepPass(t.Context())
+	w.b.SweepPass(t.Context())
+	w.settle()
+	w.wantGone(w.a, token)
+	w.wantGone(w.b, token)
+}
+
+// G9: a subject's records are erased in all regions, those not yet replicated too.
+func TestErasedSubject(t *testing.T) {
+	w := newWorld(t)
+	inA := w.subjectToken(w.a, "email", "ann@example.com", "C-1")
+	inB := w.subjectToken(w.b, "phone", "+353850793379", "C-1")
+	shared := w.subjectToken(w.b, "customer_email", "ann@example.com", "C-1")
+	other := w.subjectToken(w.b, "email", "bob@example.com", "C-2")
+	w.erase(w.a, vault.EraseRequest{SubjectID: "C-1"})
+	item := value("email", "again@example.com")
+	item.Subject = "C-1"
+	_, err := w.a.Tokenize(t.Context(), w.admin, vault.TokenizeRequest{Items: []vault.TokenizeItem{item}})
+	wantCode(t, err, vault.ErrConflict, "erasing")
+	w.completeErase()
+	for _, v := range []*vault.Vault{w.a, w.b} {
+		for _, token := range []secret.Text{inA, inB, shared} {
+			w.wantGone(v, token)
+		}
+		w.wantReveal(v, other, "bob@example.com")
+	}
+	w.subjectToken(w.a, "email", "again@example.com", "C-1")
+}
+
+// G9: an erased deterministic value may be made again, under the next generation.
+func TestErasedDeterministicValueIsMadeAgain(t *testing.T) {
+	w := newWorld(t)
+	first := w.token(w.a, "customer_email", "ann@example.com")
+	w.settle()
+	w.erase(w.b, vault.EraseRequest{Tokens: []secret.Text{first}})
+	_, err := w.b.Tokenize(t.Context(), w.admin, vault.TokenizeRequest{Items: []vault.TokenizeItem{value("customer_email", "ann@example.com")}})
+	wantCode(t, err, vault.ErrConflict, "erasing")
+	w.completeErase()
+	w.wantGone(w.a, first)
+	again := w.token(w.a, "customer_email", "ann@example.com")
+	if !again.Equal(first) {
+		t.Error("the value has another token now")
+	}
+	w.settle()
+	w.wantReveal(w.a, again, "ann@example.com")
+	w.wantReveal(w.b, again, "ann@example.com")
+	in, err := w.b.Inspect(t.Context(), w.admin, []secret.Text{again})
+	if err != nil || in[0].Generation != 1 {
+		t.Errorf("inspected %+v, %v; want generation 1", in, err)
+	}
+}
+
+func TestEraseIsCompleteWhenAllRegionsConfirmed(t *testing.T) {
+	w := newWorld(t)
+	token := w.token(w.a, "email", "ann@example.com")
+	w.settle()
+	w.fault(sim.Fault{Region: regionB, Link: "down"})
+	req := vault.EraseRequest{Tokens: []secret.Text{token}}
+	out := w.erase(w.a, req)
+	if out.Complete || out.Erased != 1 || !out.Regions[0].Confirmed || out.Regions[1].Confirmed {
+		t.Errorf("erased %+v", out)
+	}
+	w.wantReveal(w.b, token, "ann@example.com") // the erasure has not got there
+	w.fault(sim.Fault{Region: regionB, Link: "up"})
+	w.settle()
+	w.wantGone(w.b, token)
+	w.b.ErasePass(t.Context())
+	w.settle()
+	w.a.ErasePass(t.Context())
+	if in, err := w.a.Inspect(t.Context(), w.admin, req.Tokens); err != nil || in[0].Err == nil {
+		t.Errorf("inspected %+v, %v", in, err)
+	}
+}
+
+// G9: repair does not bring back what was erased while it worked.
+func TestRepairDoesNotResurrect(t *testing.T) {
+	w := newWorld(t)
+	w.fault(sim.Fault{Region: regionB, KMS: "down"})
+	token := w.token(w.a, "email", "ann@example.com")
+	w.settle()
+	w.fault(sim.Fault{Region: regionB, KMS: "up"})
+	w.erase(w.b, vault.EraseRequest{Tokens: []secret.Text{token}})
+	w.a.ProbePass(t.Context())
+	w.a.RepairPass(t.Context()) // A has not seen the erasure
+	w.settle()
+	w.wantGone(w.a, token)
+	w.wantGone(w.b, token)
+	w.a.SweepPass(t.Context())
+	w.b.SweepPass(t.Context())
+	w.settle()
+	w.wantDegraded(w.a, 0)
+	w.wantDegraded(w.b, 0)
+}

@@ -1,0 +1,10 @@
+package vault
+
+import "context"
+
+// The background steps, run once by tests that do not Run the vault.
+
+func (v *Vault) ProbePass(ctx context.Context)  { v.Ring.Probe(ctx) }
+func (v *Vault) RepairPass(ctx context.Context) { v.repair.pass(ctx) }
+func (v *Vault) ErasePass(ctx context.Context)  { v.jobs.step(ctx) }
+func (v *Vault) SweepPass(ctx context.Context)  { v.sweepOnce(ctx) }

@@ -65,11 +65,11 @@ func encodeBody(body any) ([]byte, error) {
 	return b, nil
 }
 
-// decodeBody accepts exactly what encodeBody writes: no unknown or repeated
-// member, no other order, spacing or escape, nothing after it.
+// decodeBody accepts exactly what encodeBody writes, by writing it again: no
+// unknown, missing or repeated member, no other order, spacing or escape.
 func decodeBody[B any](b []byte) (B, error) {
 	var body, none B
-	if err := json.Unmarshal(b, &body, json.RejectUnknownMembers(true)); err != nil {
+	if err := json.Unmarshal(b, &body); err != nil {
 		return none, errBody
 	}
 	again, err := json.Marshal(body)

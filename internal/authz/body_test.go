@@ -97,6 +97,25 @@ func TestCredentialVector(t *testing.T) {
 	}
 }
 
+func TestParseCredentialIsStrict(t *testing.T) {
+	good := readVectors(t).Key.Credential
+	if _, _, ok := parseCredential(good); !ok {
+		t.Fatal("the good one is refused")
+	}
+	for i := range len(good) {
+		for _, c := range []string{"A", "1", "8", "-", "_", "=", " ", "\x00", "\xff"} {
+			if s := good[:i] + c + good[i+1:]; s != good {
+				if _, _, ok := parseCredential(s); ok {
+					t.Errorf("%q is accepted as character %d", c, i)
+				}
+			}
+		}
+		if _, _, ok := parseCredential(good[:i]); ok {
+			t.Errorf("%d characters are accepted", i)
+		}
+	}
+}
+
 func drawID(t *rapid.T, label string) string {
 	return rapid.StringMatching(`[a-z2-7]{26}`).Draw(t, label)
 }

@@ -154,7 +154,8 @@ func TestMaskedIsACeiling(t *testing.T) {
 		{"somebody else's plain permit", masked + ";" + plain + ";", []Role{RoleSupport}, Plain, Masked, []string{"m"}},
 		{"a plain permit asked for masked", plain + ";", []Role{RoleReader}, Masked, Masked, []string{"p"}},
 		{
-			"a plain permit whose condition fails", masked + ";" + plain + ` when { context.ticket != "" };`,
+			"a plain permit whose condition fails",
+			masked + ";" + plain + ` when { context.ticket != "" };`,
 			[]Role{RoleSupport, RoleReader}, Plain, Masked, []string{"m"},
 		},
 		{

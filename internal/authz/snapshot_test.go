@@ -107,6 +107,20 @@ func TestAnInstanceThatCannotPollServesNobody(t *testing.T) {
 	}
 }
 
+func TestTheEndOfRunIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local, log := newMemory(), new(bytes.Buffer)
+		local.breaks(hangs)
+		k := NewKeys(KeysConfig{Tables: regions(local, newMemory()), Now: time.Now, Random: rand.Reader, Logger: zerolog.New(log)})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		k.Run(ctx)
+		if log.Len() > 0 {
+			t.Errorf("logged: %s", log)
+		}
+	})
+}
+
 // A listing that was read before a key was made or revoked does not undo it.
 // (No synctest: waiting for a mutex does not let its time pass.)
 func TestASlowPollForgetsNothing(t *testing.T) {
@@ -227,7 +241,8 @@ func TestUnreadableItems(t *testing.T) {
 	movedID, _ := mustCreate(t, k, tenantA, NewKey{Name: "moved", Roles: []Role{RoleReader}})
 	_, goodCred := mustCreate(t, k, tenantA, NewKey{Name: "good", Roles: []Role{RoleReader}})
 	adminID, adminCred := mustCreate(t, k, tenantA, NewKey{Name: "admin", Roles: []Role{RoleAdmin}})
-	local.set(Item{KindKey, badID, bytes.Replace(local.body(KindKey, badID), []byte(`"v":1`), []byte(`"v":9`), 1)})
+	readable := local.body(KindKey, badID)
+	local.set(Item{KindKey, badID, bytes.Replace(readable, []byte(`"v":1`), []byte(`"v":9`), 1)})
 	local.set(Item{KindRevocation, revokedID, []byte("{}")})
 	local.set(Item{KindKey, movedID, local.body(KindKey, adminID)}) // the admin's hash under another id
 
@@ -256,5 +271,33 @@ func TestUnreadableItems(t *testing.T) {
 	}
 	if _, err := k.Revoke(t.Context(), tenantA, badID); !errors.Is(err, errBody) {
 		t.Errorf("revoke an unreadable key: %v", err)
+	}
+
+	local.set(Item{KindKey, badID, readable}) // a replica brought what was meant
+	if err := k.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Authenticate(badCred); err != nil {
+		t.Errorf("readable again: %v", err)
+	}
+}
+
+// Not even a secret whose hash were all zeros opens an item that has none.
+func TestNoHashProvesNothing(t *testing.T) {
+	local := newMemory()
+	id, secretText, err := newCredential(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newKeys(t, regions(local, newMemory()), at(start(t)))
+	k.hash = func(string, string) digest { return digest{} }
+	for name, set := range map[string]func(){"unknown": func() {}, "unreadable": func() { local.set(Item{KindKey, id, nil}) }} {
+		set()
+		if err := k.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if pr, err := k.Authenticate(credential(id, secretText)); !errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("%s: %+v, %v", name, pr, err)
+		}
 	}
 }

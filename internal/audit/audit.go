@@ -46,7 +46,7 @@ type Receipt struct {
 
 // At names the i-th entry of the Append.
 func (r Receipt) At(i int) Ref {
-	return Ref{Log: r.Log, Index: r.First + uint64(i)} //nolint:gosec // G115: an index of a slice
+	return Ref{Log: r.Log, Index: r.First + uint64(i)}
 }
 
 // Pending is an append under way. It serves one goroutine.

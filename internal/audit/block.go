@@ -64,7 +64,7 @@ func (k *Block) parseBody(b []byte) error {
 	k.Root = Hash(b[len(b)-HashSize:])
 	k.Count = int(count)
 	rest := k.leaves
-	for n := uint32(0); n < count; n++ {
+	for range count {
 		if len(rest) < framePrefix {
 			return fmt.Errorf("block leaves: %w", ErrCorrupt)
 		}
@@ -163,7 +163,7 @@ func (l *Leaves) frame(encode func([]byte) ([]byte, error)) error {
 		return err
 	}
 	leaf := framed[start+framePrefix:]
-	binary.BigEndian.PutUint16(framed[start:], uint16(len(leaf))) //nolint:gosec // G115: at most MaxLeaf
+	binary.BigEndian.PutUint16(framed[start:], uint16(len(leaf)))
 	l.framed = framed
 	l.hashes = append(l.hashes, tlog.RecordHash(leaf))
 	return nil

@@ -53,7 +53,7 @@ func AppendClaim(dst []byte, c *Claim) ([]byte, error) {
 	dst = append(dst, leafClaimV1)
 	dst = appendString(dst, c.Log.String())
 	dst = append(dst, c.Nonce[:]...)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(c.Time)) //nolint:gosec // G115: two's complement is the format
+	dst = binary.BigEndian.AppendUint64(dst, uint64(c.Time))
 	dst = binary.BigEndian.AppendUint64(dst, c.PreviousBlocks)
 	dst = binary.BigEndian.AppendUint64(dst, c.PreviousSize)
 	return append(dst, c.PreviousRoot[:]...), nil
@@ -68,7 +68,7 @@ func DecodeClaim(leaf []byte) (Claim, error) {
 	log, err := ParseLogName(c.string(MaxString))
 	claim := Claim{Log: log}
 	copy(claim.Nonce[:], c.take(NonceSize))
-	claim.Time = int64(c.uint64()) //nolint:gosec // G115: two's complement is the format
+	claim.Time = int64(c.uint64())
 	claim.PreviousBlocks = c.uint64()
 	claim.PreviousSize = c.uint64()
 	claim.PreviousRoot = c.hash()

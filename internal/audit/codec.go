@@ -76,15 +76,15 @@ func (c *cutter) uvarint() uint64 {
 
 func (c *cutter) string(limit int) string {
 	n := c.uvarint()
-	if n > uint64(limit) { //nolint:gosec // G115: limits are positive constants
+	if n > uint64(limit) {
 		c.bad = true
 	}
-	return c.take(int(n)) //nolint:gosec // G115: bounded by limit above
+	return c.take(int(n))
 }
 
 func (c *cutter) list(items, limit int) []string {
 	n := c.uvarint()
-	if c.bad || n > uint64(items) { //nolint:gosec // G115: limits are positive constants
+	if c.bad || n > uint64(items) {
 		c.bad = true
 		return nil
 	}

@@ -161,7 +161,7 @@ func AppendEntry(dst []byte, e *Entry) ([]byte, error) {
 	}
 	start := len(dst)
 	dst = append(dst, leafEntryV1)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(e.Time)) //nolint:gosec // G115: two's complement is the format
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.Time))
 	dst = append(dst, outcomeCode(e.Outcome))
 	dst = binary.AppendUvarint(dst, uint64(e.Generation))
 	for _, s := range e.texts() {
@@ -188,10 +188,10 @@ func DecodeEntry(leaf []byte) (Entry, error) {
 	}
 	var e Entry
 	c := cutter{rest: string(leaf[1:])}
-	e.Time = int64(c.uint64()) //nolint:gosec // G115: two's complement is the format
+	e.Time = int64(c.uint64())
 	e.Outcome = outcomeOf(c.byte())
 	generation := c.uvarint()
-	e.Generation = uint32(generation) //nolint:gosec // G115: compared below
+	e.Generation = uint32(generation)
 	for _, s := range e.texts() {
 		*s = c.string(MaxString)
 	}

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"strconv"
@@ -47,6 +48,14 @@ func ParseLogName(s string) (LogName, error) {
 func (n LogName) AppendKey(dst []byte) []byte {
 	dst = append(n.AppendInstanceKey(dst), 0)
 	return binary.BigEndian.AppendUint64(dst, n.Epoch)
+}
+
+// Compare orders names as their keys do.
+func (n LogName) Compare(m LogName) int {
+	if n == m {
+		return 0
+	}
+	return bytes.Compare(n.AppendKey(nil), m.AppendKey(nil))
 }
 
 // AppendInstanceKey appends what the keys of all epochs of an instance begin

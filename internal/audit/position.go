@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -14,24 +16,42 @@ const cursorV1 = 1
 // filterSize is the length of the digest that ties a cursor to its filters.
 const filterSize = 8
 
-// Position is an entry's place in the order of queries.
+// Position is a place in the order of queries: an entry's or, without Log, the
+// one before all entries of its time.
 type Position struct {
 	Time  int64 // Unix milliseconds
 	Log   LogName
 	Index uint64
 }
 
-// AppendKey appends the position in a form whose byte order is that of time,
-// log and index.
-func (p Position) AppendKey(dst []byte) []byte {
-	dst = AppendTime(dst, p.Time)
-	dst = p.Log.AppendKey(dst)
-	return binary.BigEndian.AppendUint64(dst, p.Index)
+// Compare orders positions, oldest first: by time, log and index.
+func (p Position) Compare(q Position) int {
+	if c := cmp.Compare(p.Time, q.Time); c != 0 {
+		return c
+	}
+	if p.Log == q.Log {
+		return cmp.Compare(p.Index, q.Index)
+	}
+	return bytes.Compare(p.AppendKey(nil), q.AppendKey(nil))
 }
 
-// AppendTime appends the part of a position's key that orders by time.
-func AppendTime(dst []byte, ms int64) []byte {
-	return binary.BigEndian.AppendUint64(dst, uint64(ms)^(1<<63)) //nolint:gosec // G115: the sign bit is flipped so that byte order is time's
+// AppendKey appends the position in a form whose byte order is Compare's.
+func (p Position) AppendKey(dst []byte) []byte {
+	dst = AppendTime(dst, p.Time)
+	if p.Log == (LogName{}) {
+		return dst
+	}
+	return binary.BigEndian.AppendUint64(p.Log.AppendKey(dst), p.Index)
+}
+
+// AppendTime appends a time so that byte order is its order.
+func AppendTime(dst []byte, t int64) []byte {
+	return binary.BigEndian.AppendUint64(dst, uint64(t)^(1<<63))
+}
+
+// ParseTime is AppendTime's inverse on the first 8 bytes of b.
+func ParseTime(b []byte) int64 {
+	return int64(binary.BigEndian.Uint64(b) ^ (1 << 63))
 }
 
 // ParsePosition is AppendKey's strict inverse.
@@ -39,12 +59,16 @@ func ParsePosition(key []byte) (Position, error) {
 	if len(key) < 8 {
 		return Position{}, fmt.Errorf("position: %w", ErrCorrupt)
 	}
-	ms := int64(binary.BigEndian.Uint64(key) ^ (1 << 63)) //nolint:gosec // G115: the inverse of AppendTime
+	p := Position{Time: ParseTime(key)}
+	if len(key) == 8 {
+		return p, nil
+	}
 	log, rest, err := CutKey(key[8:])
 	if err != nil || len(rest) != 8 {
 		return Position{}, fmt.Errorf("position: %w", ErrCorrupt)
 	}
-	return Position{Time: ms, Log: log, Index: binary.BigEndian.Uint64(rest)}, nil
+	p.Log, p.Index = log, binary.BigEndian.Uint64(rest)
+	return p, nil
 }
 
 // EncodeCursor says where the page after p begins. A cursor is validated, not

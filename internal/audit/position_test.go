@@ -35,8 +35,11 @@ func TestPositionKeysSortAsPositions(t *testing.T) {
 		if want == 0 && same {
 			want = cmp.Or(cmp.Compare(p.Log.Epoch, q.Log.Epoch), cmp.Compare(p.Index, q.Index))
 		}
-		if want != 0 && got != want || p == q && got != 0 {
-			t.Fatalf("%+v and %+v sort %d, want %d", p, q, got, want)
+		if want != 0 && got != want || p == q && got != 0 || p.Compare(q) != got {
+			t.Fatalf("%+v and %+v sort %d and compare %d, want %d", p, q, got, p.Compare(q), want)
+		}
+		if before := (audit.Position{Time: p.Time}); before.Compare(p) != -1 || before.Compare(q) > max(0, cmp.Compare(p.Time, q.Time)) {
+			t.Fatalf("%+v is not before %+v", before, p)
 		}
 		if back, err := audit.ParsePosition(p.AppendKey(nil)); err != nil || back != p {
 			t.Fatalf("%+v, %v", back, err)
@@ -83,6 +86,8 @@ func TestCursor(t *testing.T) {
 		"version":       encode(append([]byte{2}, raw[1:]...)),
 		"filters":       encode(append([]byte{raw[0], raw[1] ^ 1}, raw[2:]...)),
 		"no position":   encode(raw[:9]),
+		"half a time":   encode(raw[:13]),
+		"time and more": encode(raw[:18]),
 		"line break":    good[:4] + "\n" + good[4:],
 	} {
 		q.Cursor = bad

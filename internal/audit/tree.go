@@ -63,9 +63,6 @@ func (t *Tree) Root() Hash {
 	return root
 }
 
-// clone gives a tree that grows on its own.
-func (t *Tree) clone() Tree { return Tree{size: t.size, edge: slices.Clone(t.edge)} }
-
 func (t *Tree) appendEdge(dst []byte) []byte {
 	for i := range t.edge {
 		dst = append(dst, t.edge[i][:]...)

@@ -121,13 +121,13 @@ func firstClaim() audit.Claim {
 }
 
 // testLog writes a log of n groups, group i of extra(i)+1 entries.
-func testLog(t testing.TB, n int, extra func(i int) int) (blocks [][]byte, head audit.Head) {
-	t.Helper()
+func testLog(tb testing.TB, n int, extra func(i int) int) (blocks [][]byte, head audit.Head) {
+	tb.Helper()
 	w := audit.NewWriter(testName())
 	claim := firstClaim()
 	l := new(audit.Leaves)
 	if err := l.EncodeClaim(&claim); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w.Add(l)
 	keep := func(_ uint64, b []byte) { blocks = append(blocks, slices.Clone(b)) }
@@ -138,7 +138,7 @@ func testLog(t testing.TB, n int, extra func(i int) int) (blocks [][]byte, head 
 			e.Time, e.RequestID = int64(i), strconv.Itoa(j)
 			l := new(audit.Leaves)
 			if err := l.Encode([]audit.Entry{e}); err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			w.Add(l)
 		}

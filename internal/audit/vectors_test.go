@@ -42,23 +42,23 @@ type vectors struct {
 	BadEntries, BadClaims, BadBlocks []struct{ Name, Hex string }
 }
 
-func readVectors(t testing.TB) (v vectors) {
-	t.Helper()
+func readVectors(tb testing.TB) (v vectors) {
+	tb.Helper()
 	b, err := os.ReadFile("testdata/vectors.json")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := json.Unmarshal(b, &v); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return v
 }
 
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
+func unhex(tb testing.TB, s string) []byte {
+	tb.Helper()
 	b, err := hex.DecodeString(s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
@@ -79,17 +79,17 @@ func TestEntryVectors(t *testing.T) {
 	}
 }
 
-func claims(t testing.TB, v vectors) (all []audit.Claim) {
-	t.Helper()
+func claims(tb testing.TB, v vectors) (all []audit.Claim) {
+	tb.Helper()
 	for _, c := range v.Claims {
 		log, err := audit.ParseLogName(c.Claim.Log)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all = append(all, audit.Claim{
-			Log: log, Nonce: [audit.NonceSize]byte(unhex(t, c.Claim.Nonce)), Time: c.Claim.Time,
+			Log: log, Nonce: [audit.NonceSize]byte(unhex(tb, c.Claim.Nonce)), Time: c.Claim.Time,
 			PreviousBlocks: c.Claim.PreviousBlocks, PreviousSize: c.Claim.PreviousSize,
-			PreviousRoot: audit.Hash(unhex(t, c.Claim.PreviousRoot)),
+			PreviousRoot: audit.Hash(unhex(tb, c.Claim.PreviousRoot)),
 		})
 	}
 	return all
@@ -110,16 +110,16 @@ func TestClaimVectors(t *testing.T) {
 }
 
 // blockVectors writes the log of the vectors, one block a group.
-func blockVectors(t testing.TB, v vectors) (blocks [][]byte, heads []audit.Head) {
-	t.Helper()
+func blockVectors(tb testing.TB, v vectors) (blocks [][]byte, heads []audit.Head) {
+	tb.Helper()
 	log, err := audit.ParseLogName(v.Log.Name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w := audit.NewWriter(log)
 	for _, group := range v.Log.Groups {
 		for _, leaf := range group {
-			w.Add(vectorLeaves(t, v, leaf))
+			w.Add(vectorLeaves(tb, v, leaf))
 		}
 		w.Flush(func(_ uint64, b []byte) { blocks = append(blocks, append([]byte(nil), b...)) })
 		heads = append(heads, w.Head())
@@ -127,12 +127,12 @@ func blockVectors(t testing.TB, v vectors) (blocks [][]byte, heads []audit.Head)
 	return blocks, heads
 }
 
-func vectorLeaves(t testing.TB, v vectors, what string) *audit.Leaves {
-	t.Helper()
+func vectorLeaves(tb testing.TB, v vectors, what string) *audit.Leaves {
+	tb.Helper()
 	var kind string
 	var i int
 	if _, err := fmt.Sscan(what, &kind, &i); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	l := new(audit.Leaves)
 	err := errors.New("unknown kind")
@@ -140,10 +140,10 @@ func vectorLeaves(t testing.TB, v vectors, what string) *audit.Leaves {
 	case "entry":
 		err = l.Encode([]audit.Entry{v.Entries[i].Entry})
 	case "claim":
-		err = l.EncodeClaim(&claims(t, v)[i])
+		err = l.EncodeClaim(&claims(tb, v)[i])
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l
 }

@@ -1,10 +1,10 @@
 package audit
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -90,14 +90,7 @@ func logsToVerify(claims map[LogName]Claim, known []Head) ([]LogName, error) {
 		}
 		set[log] = true
 	}
-	logs := make([]LogName, 0, len(set))
-	for log := range set {
-		logs = append(logs, log)
-	}
-	slices.SortFunc(logs, func(a, b LogName) int {
-		return cmp.Or(cmp.Compare(a.Region, b.Region), cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Epoch, b.Epoch))
-	})
-	return logs, nil
+	return slices.SortedFunc(maps.Keys(set), LogName.Compare), nil
 }
 
 func verifierOf(log LogName, claims map[LogName]Claim) *verifier {

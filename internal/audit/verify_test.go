@@ -141,8 +141,8 @@ func TestG7VerifyFindsTampering(t *testing.T) {
 		blind  bool // found only by whoever knows a head
 	}{
 		"change of an entry":             {func(_ *testing.T, s table) { flip(s, at(3), 2) }, false},
-		"change of an entry, resealed":   {func(t *testing.T, s table) { resealed(t, s, at(3), 1) }, true},
-		"change in an old log, resealed": {func(t *testing.T, s table) { resealed(t, s, at(1), 3) }, false},
+		"change of an entry, resealed":   {func(t *testing.T, s table) { t.Helper(); resealed(t, s, at(3), 1) }, true},
+		"change in an old log, resealed": {func(t *testing.T, s table) { t.Helper(); resealed(t, s, at(1), 3) }, false},
 		"removal":                        {func(_ *testing.T, s table) { delete(s.blocks[at(3)], 1) }, false},
 		"removal, renumbered": {func(_ *testing.T, s table) {
 			s.blocks[at(1)][3] = s.blocks[at(1)][4]
@@ -164,6 +164,7 @@ func TestG7VerifyFindsTampering(t *testing.T) {
 		}, true},
 		"missing claim": {func(_ *testing.T, s table) { delete(s.claims, at(1)) }, false},
 		"another claim": {func(t *testing.T, s table) {
+			t.Helper()
 			c, err := audit.DecodeClaim(s.claims[at(3)])
 			if err != nil {
 				t.Fatal(err)
@@ -172,6 +173,7 @@ func TestG7VerifyFindsTampering(t *testing.T) {
 			s.claims[at(3)], _ = audit.AppendClaim(nil, &c)
 		}, false},
 		"fork: the whole log anew": {func(t *testing.T, s table) {
+			t.Helper()
 			c, err := audit.DecodeClaim(s.claims[at(3)])
 			if err != nil {
 				t.Fatal(err)
@@ -180,6 +182,7 @@ func TestG7VerifyFindsTampering(t *testing.T) {
 			s.epoch(t, c, 4)
 		}, true},
 		"rollback: the next epoch voids what was acknowledged": {func(t *testing.T, s table) {
+			t.Helper()
 			v, err := audit.VerifyLog(t.Context(), table{blocks: map[audit.LogName]map[uint64][]byte{
 				at(2): {0: s.blocks[at(2)][0], 1: s.blocks[at(2)][1]},
 			}}, at(2))

@@ -51,7 +51,7 @@ func (w *Writer) add(framed []byte, hash Hash) {
 
 func (w *Writer) open() {
 	w.start = len(w.buf)
-	w.buf = append(w.buf, blockV1, byte(len(w.log))) //nolint:gosec // G115: a valid name has at most 148 bytes
+	w.buf = append(w.buf, blockV1, byte(len(w.log)))
 	w.buf = append(w.buf, w.log...)
 	w.buf = binary.BigEndian.AppendUint64(w.buf, w.number+uint64(len(w.ends)))
 	w.buf = binary.BigEndian.AppendUint64(w.buf, w.tree.Size())
@@ -70,11 +70,11 @@ func (w *Writer) seal() {
 
 // Flush ends the group: it gives put every block of it, in order, and reports
 // how many there were. The bytes are valid during the call only.
-func (w *Writer) Flush(put func(number uint64, block []byte)) int {
+func (w *Writer) Flush(put func(number uint64, block []byte)) uint64 {
 	if w.leaves > 0 {
 		w.seal()
 	}
-	n, from := len(w.ends), 0
+	n, from := uint64(len(w.ends)), 0
 	for _, end := range w.ends {
 		put(w.number, w.buf[from:end])
 		w.number++

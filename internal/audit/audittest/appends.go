@@ -79,6 +79,7 @@ func checkAppended(t *testing.T, s audit.Source, log audit.LogName, all []append
 }
 
 func testConcurrentAppends(t *testing.T, tab Table) {
+	t.Helper()
 	i := tab.Open(t, "a")
 	all := appendAll(t, i, 64, 10, func(r audit.Receipt) error {
 		if r.Log != i.Name().String() {
@@ -93,6 +94,7 @@ func testConcurrentAppends(t *testing.T, tab Table) {
 // testDurableMeansAllBefore looks at what is stored the moment an append is
 // acknowledged: its entries and every earlier one are there.
 func testDurableMeansAllBefore(t *testing.T, tab Table) {
+	t.Helper()
 	i := tab.Open(t, "a")
 	appendAll(t, i, 8, 5, func(r audit.Receipt) error {
 		got, err := readEntries(t.Context(), tab, i.Name())
@@ -109,6 +111,7 @@ func testDurableMeansAllBefore(t *testing.T, tab Table) {
 }
 
 func testInvalidEntries(t *testing.T, tab Table) {
+	t.Helper()
 	i := tab.Open(t, "a")
 	bad := entry("bad")
 	bad.Outcome = "unheard of"
@@ -125,6 +128,7 @@ func testInvalidEntries(t *testing.T, tab Table) {
 }
 
 func testWaitContext(t *testing.T, tab Table) {
+	t.Helper()
 	i := tab.Open(t, "a")
 	ctx, cancel := context.WithCancel(t.Context())
 	p := i.Append([]audit.Entry{entry("given up")})
@@ -144,6 +148,7 @@ func testWaitContext(t *testing.T, tab Table) {
 
 // testLargeAppends: an append may be larger than a block.
 func testLargeAppends(t *testing.T, tab Table) {
+	t.Helper()
 	i := tab.Open(t, "a")
 	text := strings.Repeat("x", audit.MaxString)
 	entries := make([]audit.Entry, 300)
@@ -157,6 +162,7 @@ func testLargeAppends(t *testing.T, tab Table) {
 }
 
 func testEpochs(t *testing.T, tab Table) {
+	t.Helper()
 	var heads []audit.Head
 	nonces := map[[audit.NonceSize]byte]bool{}
 	for n := range 4 {
@@ -188,6 +194,7 @@ func testEpochs(t *testing.T, tab Table) {
 }
 
 func testClose(t *testing.T, tab Table) {
+	t.Helper()
 	i := tab.Open(t, "a")
 	add(t, i, entry("before"))
 	tab.Close(t, i)
@@ -198,6 +205,7 @@ func testClose(t *testing.T, tab Table) {
 // testFailedWrite: nothing is acknowledged on a write that reports a failure,
 // nothing that was acknowledged is lost, and the next epoch goes on.
 func testFailedWrite(t *testing.T, tab Table, applied bool) {
+	t.Helper()
 	first := tab.Open(t, "a")
 	before := appendAll(t, first, 4, 5, func(audit.Receipt) error { return nil })
 	head := verify(t, tab, first.Name())

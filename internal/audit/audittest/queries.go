@@ -42,6 +42,7 @@ func sample() []audit.Entry {
 }
 
 func testQueryFilters(t *testing.T, tab Table) {
+	t.Helper()
 	i := tab.Open(t, "a")
 	add(t, i, sample()...)
 	visible(t, i, "t", len(sample())-2)
@@ -95,6 +96,7 @@ func byPlace(a, b audit.Found) int {
 // filter over all entries, which two lives of two instances wrote out of the
 // order of time.
 func testQueryProperty(t *testing.T, tab Table) {
+	t.Helper()
 	var all []audit.Found
 	few := func(t *rapid.T, label string) string {
 		return rapid.SampledFrom([]string{"", "x", "y", "z"}).Draw(t, label)
@@ -155,6 +157,7 @@ func matching(all []audit.Found, q audit.Query) (out []audit.Found) {
 // testPagesWhileAppending: what was there at the first page comes once each,
 // whatever is appended between the pages.
 func testPagesWhileAppending(t *testing.T, tab Table) {
+	t.Helper()
 	i := tab.Open(t, "a")
 	want := map[string]bool{}
 	for n := range 50 {
@@ -189,6 +192,7 @@ func testPagesWhileAppending(t *testing.T, tab Table) {
 }
 
 func testQueryRefusals(t *testing.T, tab Table) {
+	t.Helper()
 	i := tab.Open(t, "a")
 	add(t, i, sample()...)
 	visible(t, i, "t", 9)
@@ -216,6 +220,7 @@ func testQueryRefusals(t *testing.T, tab Table) {
 // testQuerySeesEveryLog: entries of earlier lives, of another instance and of
 // both while they append at once.
 func testQuerySeesEveryLog(t *testing.T, tab Table) {
+	t.Helper()
 	old := tab.Open(t, "a")
 	add(t, old, entry("old"))
 	tab.Close(t, old)

@@ -11,6 +11,7 @@ import (
 // testTampering: change, removal, reordering and truncation of stored blocks
 // are found by whoever has a later root (G7, the local part).
 func testTampering(t *testing.T, tab Table) {
+	t.Helper()
 	for name, tamper := range map[string]func(t *testing.T, log audit.LogName){
 		"change": func(t *testing.T, log audit.LogName) {
 			tab.Rewrite(t, log, 2, func(b []byte) []byte {

@@ -17,9 +17,32 @@ func BlockKey(log audit.LogName, number uint64) []byte { return blockKey(log, nu
 
 func ClaimKey(log audit.LogName) []byte { return claimKey(log) }
 
-// RowKey is the key of an entry's row in the index of a tenant's actors.
-func RowKey(tenant, actor string, at audit.Position) []byte {
-	return at.AppendKey(appendRowPrefix(nil, rowActor, tenant, actor))
+// Claimed is what a forged index row says of an entry.
+type Claimed struct{ Time, Index, Block uint64 }
+
+// ActorRows are index rows that say where a tenant's actor has entries.
+func ActorRows(log audit.LogName, tenant, actor string, claimed ...Claimed) []wal.KV {
+	var r rows
+	for _, c := range claimed {
+		r.add(posting{time: int64(c.Time), index: c.Index, block: c.Block}, rowActor, tenant, actor)
+	}
+	return r.encode(log)
+}
+
+// Postings counts the postings of a value in an index.
+func Postings(e *wal.Engine, kind byte, tenant, value string) (n int, err error) {
+	d := digestOf(kind, tenant, value)
+	return n, e.ScanLocal([]byte{localPrefix, kind}, []byte{localPrefix, kind + 1}, false, func(key, row []byte) (bool, error) {
+		return true, parseRow(key, row, d, func(candidate) { n++ })
+	})
+}
+
+// FuzzedRow parses an index row.
+func FuzzedRow(key, value []byte) error {
+	if _, err := rowSecond(key); err != nil {
+		return err
+	}
+	return parseRow(key, value, 0, func(candidate) {})
 }
 
 // Rows counts this package's local rows by kind.

@@ -99,32 +99,32 @@ func newTable(t *testing.T, region string) *table {
 	return tab
 }
 
-func (tab *table) start(t testing.TB) {
-	t.Helper()
+func (tab *table) start(tb testing.TB) {
+	tb.Helper()
 	e, err := wal.Open(wal.Options{Dir: "db", FS: tab.fs, Region: tab.region, Tables: []wal.Table{embedded.Table()}, Outbox: true, Logger: zerolog.Nop()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	tab.Engine = e
 }
 
 // end closes everything; an engine that a fault was injected into may say so.
-func (tab *table) end(t testing.TB) {
-	t.Helper()
+func (tab *table) end(tb testing.TB) {
+	tb.Helper()
 	for _, l := range tab.open {
 		l.Close()
 	}
 	tab.open = nil
 	if err := tab.Engine.Close(); err != nil && tab.mode.Load() == sound {
-		t.Error(err)
+		tb.Error(err)
 	}
 }
 
-func (tab *table) reopen(t testing.TB) {
-	t.Helper()
-	tab.end(t)
+func (tab *table) reopen(tb testing.TB) {
+	tb.Helper()
+	tab.end(tb)
 	tab.mode.Store(sound)
-	tab.start(t)
+	tab.start(tb)
 }
 
 func (tab *table) config(instance string) embedded.Config {
@@ -180,8 +180,8 @@ func (tab *table) Rewrite(t *testing.T, log audit.LogName, number uint64, change
 }
 
 // put writes an item of the audit table, or deletes it.
-func put(t testing.TB, e *wal.Engine, key, value []byte) {
-	t.Helper()
+func put(tb testing.TB, e *wal.Engine, key, value []byte) {
+	tb.Helper()
 	err := e.Submit(func(tx *wal.Tx) error {
 		if value == nil {
 			tx.Delete(embedded.TableID, key)
@@ -191,6 +191,6 @@ func put(t testing.TB, e *wal.Engine, key, value []byte) {
 		return nil
 	}).Wait(context.Background())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }

@@ -19,13 +19,13 @@ import (
 )
 
 // found follows the cursors of a query to its end.
-func found(t testing.TB, r audit.Reader, q audit.Query) (ids []string) {
-	t.Helper()
+func found(tb testing.TB, r audit.Reader, q audit.Query) (ids []string) {
+	tb.Helper()
 	q.Limit = audit.MaxLimit
 	for {
-		page, next, err := r.Query(t.Context(), q)
+		page, next, err := r.Query(tb.Context(), q)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		for _, f := range page {
 			ids = append(ids, f.Entry.RequestID)
@@ -41,11 +41,11 @@ func newest() audit.Query { return audit.Query{Tenant: "t"} }
 
 // ship copies what from wrote to a region, in a random order, as replication
 // may; only items that keep selects.
-func ship(t testing.TB, from, to *wal.Engine, keep func(wal.Change) bool) {
-	t.Helper()
+func ship(tb testing.TB, from, to *wal.Engine, keep func(wal.Change) bool) {
+	tb.Helper()
 	changes, err := from.Outbox(0, math.MaxInt)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	changes = slices.DeleteFunc(changes, func(c wal.Change) bool { return !keep(c) })
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -53,10 +53,10 @@ func ship(t testing.TB, from, to *wal.Engine, keep func(wal.Change) bool) {
 	for c := range slices.Chunk(changes, 7) {
 		replicas, err := from.Export(context.Background(), c)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := to.Apply(context.Background(), replicas); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 }
@@ -65,8 +65,24 @@ func isBlock(c wal.Change) bool { return c.Key[0] == 'b' }
 
 func everything(wal.Change) bool { return true }
 
-// An entry is visible within a second of being durable: one appended here,
-// one that an earlier life left unindexed, and one that was replicated.
+// forget deletes all index rows, as a crash may.
+func forget(t *testing.T, e *wal.Engine) {
+	t.Helper()
+	var rows []wal.KV
+	err := e.ScanLocal([]byte{embedded.LocalPrefix}, []byte{embedded.LocalPrefix + 1}, false, func(key, _ []byte) (bool, error) {
+		rows = append(rows, wal.KV{Key: slices.Clone(key)})
+		return true, nil
+	})
+	if err == nil {
+		err = e.SetLocalBatch(rows)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An entry is visible within a second of being durable: one appended here, one
+// that was replicated, and those of an earlier life whose rows a crash lost.
 func TestVisibleWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := newTable(t, "eu-west-1"), newTable(t, "us-east-1")
@@ -84,11 +100,11 @@ func TestVisibleWithinASecond(t *testing.T) {
 		if n := len(found(t, l, newest())); n != 60 {
 			t.Errorf("%d of 60 entries a second after replication", n)
 		}
-		add(t, l, "left")
+		add(t, l, "last")
 		l.Close()
-		time.Sleep(time.Second)
-		if n := len(found(t, l, newest())); n != 60 {
-			t.Errorf("%d entries, though the indexer was stopped at 60", n)
+		forget(t, here.Engine)
+		if n := len(found(t, l, newest())); n != 0 {
+			t.Errorf("%d entries without an index", n)
 		}
 		next := here.openLog(t, "a")
 		time.Sleep(time.Second)
@@ -135,18 +151,15 @@ func TestReindex(t *testing.T) {
 		t.Fatal(err)
 	}
 	want, err := embedded.Rows(tab.Engine)
-	if err != nil || want['t'] != 40 || want['a'] != 40 || want['r'] != 40 || want['s'] != 40 || want['p'] != 1 {
+	if err != nil || want['t'] != 1 || want['a'] != 1 || want['r'] != 1 || want['s'] != 1 || want['p'] != 1 {
 		t.Fatalf("rows by kind: %v, %v", want, err)
 	}
-	rows := []wal.KV{{Key: []byte{embedded.LocalPrefix, 't', 1}, Value: []byte("nonsense")}}
-	err = tab.Engine.ScanLocal([]byte{embedded.LocalPrefix, 'r'}, []byte{embedded.LocalPrefix, 's'}, false, func(key, _ []byte) (bool, error) {
-		rows = append(rows, wal.KV{Key: slices.Clone(key)})
-		return true, nil
-	})
-	if err == nil {
-		err = tab.Engine.SetLocalBatch(rows)
+	if n, err := embedded.Postings(tab.Engine, 'r', "t", "r"); n != 40 || err != nil {
+		t.Fatalf("%d postings of the record, %v", n, err)
 	}
-	if err != nil {
+	forget(t, tab.Engine)
+	nonsense := []wal.KV{{Key: []byte{embedded.LocalPrefix, 't', 1}, Value: []byte("nonsense")}}
+	if err := tab.Engine.SetLocalBatch(nonsense); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(found(t, l, audit.Query{Tenant: "t", Record: "r"})); n != 0 {
@@ -177,18 +190,19 @@ func TestForgedRowsShowNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var rows []wal.KV
-	forge := func(tenant, actor string, ms int64, index, block uint64) {
-		at := audit.Position{Time: ms, Log: l.Name(), Index: index}
-		rows = append(rows, wal.KV{Key: embedded.RowKey(tenant, actor, at), Value: binary.BigEndian.AppendUint64(nil, block)})
+	forged := embedded.ActorRows(l.Name(), "t", "key_1",
+		embedded.Claimed{Time: 1, Index: 0, Block: 0},              // the claim
+		embedded.Claimed{Time: 1, Index: r.First + 1, Block: 1},    // the other tenant's entry
+		embedded.Claimed{Time: 7, Index: r.First, Block: 1},        // the entry at another time
+		embedded.Claimed{Time: 1000, Index: r.First, Block: 1},     // the entry in another second
+		embedded.Claimed{Time: 1, Index: 98, Block: 1},             // no leaf
+		embedded.Claimed{Time: 1, Index: 99, Block: math.MaxInt64}, // no block
+	)
+	forged = append(forged, embedded.ActorRows(l.Name(), "t", "key_3", embedded.Claimed{Time: 1, Index: r.First, Block: 1})...)
+	if len(forged) != 3 {
+		t.Fatalf("%d rows", len(forged))
 	}
-	forge("t", "key_1", 1, r.First+1, 1) // the other tenant's entry
-	forge("t", "key_1", 7, r.First, 1)   // the entry at another time
-	forge("t", "key_1", 1, 0, 0)         // the claim
-	forge("t", "key_1", 1, 99, 1)        // no leaf
-	forge("t", "key_1", 2, r.First, 99)  // no block
-	forge("t", "key_3", 1, r.First, 1)   // another actor's
-	if err := tab.Engine.SetLocalBatch(rows); err != nil {
+	if err := tab.Engine.SetLocalBatch(forged); err != nil {
 		t.Fatal(err)
 	}
 	if got := found(t, l, audit.Query{Tenant: "t", Actor: "key_1"}); !slices.Equal(got, []string{"x"}) {
@@ -251,6 +265,69 @@ func TestQueryFaults(t *testing.T) {
 	if _, _, err := l.Query(t.Context(), q); !errors.Is(err, audit.ErrUnavailable) {
 		t.Errorf("of a closed engine: %v", err)
 	}
+}
+
+// Indexing what is indexed already shows nothing twice.
+func TestIndexingTwiceShowsEntriesOnce(t *testing.T) {
+	tab := newTable(t, "eu-west-1")
+	l := tab.openLog(t, "a")
+	add(t, l, "x", "y", "z")
+	if err := l.Reindex(); err != nil {
+		t.Fatal(err)
+	}
+	again := embedded.ActorRows(l.Name(), "t", "key_1", embedded.Claimed{Time: 1, Index: 2, Block: 1})
+	if err := tab.Engine.SetLocalBatch(again); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := embedded.Postings(tab.Engine, 'a', "t", "key_1"); n != 4 || err != nil {
+		t.Fatalf("%d postings, %v", n, err)
+	}
+	if got := found(t, l, audit.Query{Tenant: "t", Actor: "key_1"}); !slices.Equal(got, []string{"z", "y", "x"}) {
+		t.Errorf("found %q", got)
+	}
+}
+
+// Entries whose values share a bucket, or a second, are told apart.
+func TestManyValues(t *testing.T) {
+	tab := newTable(t, "eu-west-1")
+	l := tab.openLog(t, "a")
+	const values = 5000
+	entries := make([]audit.Entry, values)
+	for n := range entries {
+		entries[n] = entryOf(fmt.Sprint(n))
+		entries[n].Time = int64(n%7) - 3
+		entries[n].Actor, entries[n].Record, entries[n].Subject = fmt.Sprint("a", n), fmt.Sprint("r", n), fmt.Sprint("s", n)
+	}
+	if _, err := l.Append(entries).Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reindex(); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < values; n += 97 {
+		for _, q := range []audit.Query{
+			{Tenant: "t", Actor: fmt.Sprint("a", n)}, {Tenant: "t", Record: fmt.Sprint("r", n)}, {Tenant: "t", Subject: fmt.Sprint("s", n)},
+		} {
+			if got := found(t, l, q); !slices.Equal(got, []string{fmt.Sprint(n)}) {
+				t.Fatalf("%+v found %q", q, got)
+			}
+		}
+	}
+	if n := len(found(t, l, newest())); n != values {
+		t.Errorf("%d of %d entries", n, values)
+	}
+}
+
+func FuzzRow(f *testing.F) {
+	log := audit.LogName{Region: "r", Instance: "i", Epoch: 1}
+	for _, row := range embedded.ActorRows(log, "t", "a", embedded.Claimed{Time: 1, Index: 2, Block: 3}, embedded.Claimed{Time: 2, Index: 4, Block: 5}) {
+		f.Add(row.Key, row.Value)
+	}
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		if err := embedded.FuzzedRow(key, value); err != nil && !errors.Is(err, audit.ErrCorrupt) {
+			t.Error(err)
+		}
+	})
 }
 
 // Whatever a progress row holds, indexing goes on: from there, or from the

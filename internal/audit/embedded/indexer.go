@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,14 +15,16 @@ import (
 )
 
 const (
-	// pace is the least time between two passes, so that one writes the rows
-	// of many blocks.
-	pace = 25 * time.Millisecond
-	// tick is how often the logs of others are looked at: with pace and the
-	// pass itself it keeps every entry visible within a second.
+	// pace is the least time between two passes, so that a row holds the
+	// postings of many entries when there are many.
+	pace = 300 * time.Millisecond
+	// tick is how often the logs of others are looked at: with the pass
+	// itself it keeps every entry visible within a second.
 	tick = 400 * time.Millisecond
-	// maxRows bounds the rows of one write, to within one block's.
-	maxRows = 4096
+	// maxPostings bounds one write, to within one block's.
+	maxPostings = 32 << 10
+	// maxDeletes bounds one write of clear.
+	maxDeletes = 4096
 )
 
 // indexer writes index rows behind the release: its one goroutine follows
@@ -71,8 +74,8 @@ func (x *indexer) run() {
 	defer close(x.done)
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for pass := x.passAll; ; {
-		if err := pass(); errors.Is(err, wal.ErrPoisoned) || errors.Is(err, wal.ErrClosed) {
+	for {
+		if err := x.pass(); errors.Is(err, wal.ErrPoisoned) || errors.Is(err, wal.ErrClosed) {
 			return
 		} else if err != nil {
 			x.logger.Warn().Err(err).Msg("audit index is behind")
@@ -86,32 +89,19 @@ func (x *indexer) run() {
 		case <-x.stop:
 			return
 		case <-x.wake:
-			pass = x.passOwn
 		case <-ticker.C:
-			pass = x.passAll
 		}
 	}
 }
 
-// passOwn indexes what this process appended.
-func (x *indexer) passOwn() error {
+// pass looks for new logs, and indexes the blocks that are new in any.
+func (x *indexer) pass() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	f, err := x.follow(x.log.name)
-	if err != nil {
-		return err
-	}
-	return x.catchUp(x.log.name, f)
+	return x.passLocked()
 }
 
-// passAll also looks for new logs and for blocks that were replicated.
-func (x *indexer) passAll() error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.allLocked()
-}
-
-func (x *indexer) allLocked() error {
+func (x *indexer) passLocked() error {
 	if err := x.discover(); err != nil {
 		return err
 	}
@@ -182,9 +172,9 @@ func (x *indexer) catchUp(log audit.LogName, f *followed) error {
 		if err != nil {
 			return fmt.Errorf("index log %v: %w", log, err)
 		}
-		if len(x.rows.kv) > 0 {
-			x.rows.kv = append(x.rows.kv, wal.KV{Key: progressKey(log), Value: left.encode()})
-			if err := x.log.engine.SetLocalBatch(x.rows.kv); err != nil {
+		if kv := x.rows.encode(log); len(kv) > 0 {
+			kv = append(kv, wal.KV{Key: progressKey(log), Value: left.encode()})
+			if err := x.log.engine.SetLocalBatch(kv); err != nil {
 				return fmt.Errorf("write index rows: %w", err)
 			}
 		}
@@ -220,7 +210,7 @@ func (x *indexer) collect(log audit.LogName, todo progress, end uint64) (left pr
 			if err := x.rows.addBlock(log, number, block); err != nil {
 				x.logger.Error().Err(err).Stringer("log", log).Uint64("block", number).Msg("audit block cannot be indexed")
 			}
-			full = len(x.rows.kv) >= maxRows
+			full = len(x.rows.postings) >= maxPostings
 			return !full, nil
 		}
 		if to := min(s.to, end); !full && s.from < to {
@@ -246,7 +236,7 @@ func (l *Log) Reindex() error {
 		return fmt.Errorf("audit: reindex: %w", err)
 	}
 	clear(x.logs)
-	if err := x.allLocked(); err != nil {
+	if err := x.passLocked(); err != nil {
 		return fmt.Errorf("audit: reindex: %w", err)
 	}
 	return nil
@@ -255,17 +245,15 @@ func (l *Log) Reindex() error {
 // clear deletes all local rows of this package, in bounded writes.
 func (x *indexer) clear() error {
 	for {
-		x.rows.reset()
+		var rows []wal.KV
 		err := x.log.engine.ScanLocal([]byte{localPrefix}, []byte{localPrefix + 1}, false, func(key, _ []byte) (bool, error) {
-			start := len(x.rows.buf)
-			x.rows.buf = append(x.rows.buf, key...)
-			x.rows.kv = append(x.rows.kv, wal.KV{Key: x.rows.buf[start:len(x.rows.buf):len(x.rows.buf)]})
-			return len(x.rows.kv) < maxRows, nil
+			rows = append(rows, wal.KV{Key: slices.Clone(key)})
+			return len(rows) < maxDeletes, nil
 		})
-		if err != nil || len(x.rows.kv) == 0 {
+		if err != nil || len(rows) == 0 {
 			return err
 		}
-		if err := x.log.engine.SetLocalBatch(x.rows.kv); err != nil {
+		if err := x.log.engine.SetLocalBatch(rows); err != nil {
 			return err
 		}
 	}

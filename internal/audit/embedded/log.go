@@ -130,7 +130,7 @@ func (l *Log) flush(tx *wal.Tx) func(error) {
 	if n == 0 {
 		return nil
 	}
-	l.blocks += uint64(n)
+	l.blocks += n
 	return l.settle
 }
 

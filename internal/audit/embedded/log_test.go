@@ -11,22 +11,25 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	audittest.Run(t, func(t *testing.T) audittest.Table { return newTable(t, "eu-west-1") })
+	audittest.Run(t, func(t *testing.T) audittest.Table {
+		t.Helper()
+		return newTable(t, "eu-west-1")
+	})
 }
 
 func entryOf(id string) audit.Entry {
 	return audit.Entry{Time: 1, RequestID: id, Tenant: "t", Actor: "key_1", Record: "r", Subject: "s", Outcome: audit.Authorized}
 }
 
-func add(t testing.TB, l audit.Log, ids ...string) audit.Receipt {
-	t.Helper()
+func add(tb testing.TB, l audit.Log, ids ...string) audit.Receipt {
+	tb.Helper()
 	entries := make([]audit.Entry, len(ids))
 	for i, id := range ids {
 		entries[i] = entryOf(id)
 	}
-	r, err := l.Append(entries).Wait(t.Context())
+	r, err := l.Append(entries).Wait(tb.Context())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
@@ -85,23 +88,29 @@ func TestEntriesShareTheGroupsFate(t *testing.T) {
 func TestOpenRefusesADamagedLog(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, tab *table, log audit.LogName){
 		"flipped bit in the tail": func(t *testing.T, tab *table, log audit.LogName) {
+			t.Helper()
 			tab.Rewrite(t, log, 4, func(b []byte) []byte { b[len(b)-audit.HashSize-2] ^= 1; return b })
 		},
 		"half a block": func(t *testing.T, tab *table, log audit.LogName) {
+			t.Helper()
 			tab.Rewrite(t, log, 4, func(b []byte) []byte { return b[:len(b)/2] })
 		},
 		"hole before the tail": func(t *testing.T, tab *table, log audit.LogName) {
+			t.Helper()
 			tab.Rewrite(t, log, 3, func([]byte) []byte { return nil })
 		},
 		"no first block": func(t *testing.T, tab *table, log audit.LogName) {
+			t.Helper()
 			for n := range uint64(5) {
 				tab.Rewrite(t, log, n, func([]byte) []byte { return nil })
 			}
 		},
 		"tail of another tree": func(t *testing.T, tab *table, log audit.LogName) {
+			t.Helper()
 			tab.Rewrite(t, log, 3, func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
 		},
 		"claim replaced": func(t *testing.T, tab *table, log audit.LogName) {
+			t.Helper()
 			c := audit.Claim{Log: log, PreviousRoot: audit.EmptyRoot()}
 			item, err := audit.AppendClaim(nil, &c)
 			if err != nil {
@@ -110,6 +119,7 @@ func TestOpenRefusesADamagedLog(t *testing.T) {
 			put(t, tab.Engine, embedded.ClaimKey(log), item)
 		},
 		"claim cut": func(t *testing.T, tab *table, log audit.LogName) {
+			t.Helper()
 			put(t, tab.Engine, embedded.ClaimKey(log), []byte{0x81})
 		},
 	} {

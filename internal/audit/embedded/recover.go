@@ -34,7 +34,7 @@ func nextClaim(c Config) (audit.Claim, error) {
 		return audit.Claim{}, fmt.Errorf("tail of log %v: %w", last.Log, err)
 	}
 	claim.PreviousBlocks = end.Number + 1
-	claim.PreviousSize = end.First + uint64(end.Count) //nolint:gosec // G115: a count is positive
+	claim.PreviousSize = end.First + uint64(end.Count)
 	claim.PreviousRoot = end.Root
 	return claim, nil
 }
@@ -80,7 +80,7 @@ func tail(e *wal.Engine, claim *audit.Claim) (audit.Block, error) {
 		return audit.Block{}, err
 	}
 	before := last.Before()
-	if before.Size() != previous.First+uint64(previous.Count) || before.Root() != previous.Root { //nolint:gosec // G115: a count is positive
+	if before.Size() != previous.First+uint64(previous.Count) || before.Root() != previous.Root {
 		return audit.Block{}, fmt.Errorf("tree before block %d: %w", count-1, audit.ErrTampered)
 	}
 	return last, nil
@@ -100,10 +100,10 @@ func countBlocks(e *wal.Engine, log audit.LogName) (uint64, error) {
 		return found
 	}
 	bound := 1
-	for bound < math.MaxInt/2 && exists(uint64(bound)) { //nolint:gosec // G115: positive
+	for bound < math.MaxInt/2 && exists(uint64(bound)) {
 		bound *= 2
 	}
-	n := uint64(sort.Search(bound, func(i int) bool { return !exists(uint64(i)) })) //nolint:gosec // G115: not negative
+	n := uint64(sort.Search(bound, func(i int) bool { return !exists(uint64(i)) }))
 	if fault != nil {
 		return 0, fault
 	}

@@ -63,8 +63,16 @@ func verifyP384(m *Message, signed, footer []byte) error {
 		return ErrMalformed
 	}
 	x, y := elliptic.UnmarshalCompressed(elliptic.P384(), point)
+	if x == nil {
+		return ErrMalformed
+	}
+	uncompressed := make([]byte, 97)
+	uncompressed[0] = 4
+	x.FillBytes(uncompressed[1:49])
+	y.FillBytes(uncompressed[49:])
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P384(), uncompressed)
 	digest := sha512.Sum384(signed)
-	if x == nil || !ecdsa.VerifyASN1(&ecdsa.PublicKey{Curve: elliptic.P384(), X: x, Y: y}, digest[:], signature) {
+	if err != nil || !ecdsa.VerifyASN1(public, digest[:], signature) {
 		return ErrAuthentication
 	}
 	return nil

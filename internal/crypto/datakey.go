@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 
 	"piivault/internal/secret"
@@ -85,7 +84,7 @@ func (r *Ring) newDataKey(ctx context.Context, p partition) (*dataKey, error) {
 	copies := make([][]byte, len(r.order))
 	copies[at] = made.ciphertext
 	if r.mode == Copies {
-		r.encryptAll(ctx, made.key, ec, copies, at+1)
+		r.encryptAll(ctx, made.key, ec, r.order[at+1:], copies) // those before have just failed
 	}
 	k := &dataKey{id: id, key: made.key}
 	k.wrapping.context = p.serialize(id)
@@ -119,20 +118,19 @@ func (r *Ring) generate(ctx context.Context, ec map[string]string) (dataKeyPair,
 	return dataKeyPair{}, 0, fmt.Errorf("%w: %w", ErrTooFewCopies, cause)
 }
 
-// encryptAll fills in the copies of the regions from index on that have none
-// and can be asked: the earlier ones have just failed. Where KMS is remote, all at once.
-func (r *Ring) encryptAll(ctx context.Context, key secret.Key, ec map[string]string, copies [][]byte, from int) {
+// encryptAll fills in the copies of the given regions, leaving out those that
+// are not to be asked now. Where KMS is remote, all at once.
+func (r *Ring) encryptAll(ctx context.Context, key secret.Key, ec map[string]string, regions []*region, copies [][]byte) {
 	var wait sync.WaitGroup
-	for i := from; i < len(r.order); i++ {
-		g := r.order[i]
-		if copies[i] != nil || !g.available() {
+	for _, g := range regions {
+		if !g.available() {
 			continue
 		}
 		// What went wrong is noted by the region; here it is a missing copy.
 		if g.newCall(false).inline {
-			copies[i], _ = g.encrypt(ctx, key, ec)
+			copies[g.rank], _ = g.encrypt(ctx, key, ec)
 		} else {
-			wait.Go(func() { copies[i], _ = g.encrypt(ctx, key, ec) })
+			wait.Go(func() { copies[g.rank], _ = g.encrypt(ctx, key, ec) })
 		}
 	}
 	wait.Wait()
@@ -161,9 +159,7 @@ func (r *Ring) count(k *dataKey) error {
 		k.present = r.sorted
 		return nil
 	}
-	k.present, k.missing = r.split(func(g *region) bool {
-		return slices.ContainsFunc(k.wrapping.keys, func(e encryptedKey) bool { return e.isFor(g.key) })
-	})
+	k.present, k.missing = r.split(k.wrapping.keys)
 	if len(k.present) < r.minCopies {
 		return ErrTooFewCopies
 	}
@@ -177,19 +173,16 @@ type keyCopy struct {
 }
 
 // copyFor finds the region's copy: under its present key, else under a former one.
-func (g *region) copyFor(m *Message) (keyCopy, bool) {
-	for i := -1; i < len(g.former); i++ {
-		key := g.key
-		if i >= 0 {
-			key = g.former[i]
-		}
-		for _, k := range m.keys {
-			if k.isFor(key) {
-				return keyCopy{key.text, k.ciphertext}, true
-			}
+func (g *region) copyFor(keys []encryptedKey) (c keyCopy, raw *encryptedKey) {
+	if k := copyUnder(keys, g.key); k != nil {
+		return keyCopy{g.key.text, k.ciphertext}, k
+	}
+	for _, former := range g.former {
+		if k := copyUnder(keys, former); k != nil {
+			return keyCopy{former.text, k.ciphertext}, k
 		}
 	}
-	return keyCopy{}, false
+	return keyCopy{}, nil
 }
 
 // unwrap opens a copy of the message's data key: the local one; where its KMS
@@ -199,13 +192,13 @@ func (r *Ring) unwrap(ctx context.Context, m *Message, anyRegion bool) Unwrapped
 	ec := m.Context()
 	fault := ErrNoCopy
 	for i, g := range r.order {
-		c, ok := g.copyFor(m)
+		c, found := g.copyFor(m.keys)
 		final := i == 0 && !anyRegion
 		// A denial stands while the region cannot be asked again.
-		if final && g.refuses() && (!ok || !g.available()) {
+		if final && g.refuses() && (found == nil || !g.available()) {
 			return Unwrapped{Err: ErrDenied}
 		}
-		if !ok {
+		if found == nil {
 			continue
 		}
 		if !g.available() {

@@ -3,6 +3,7 @@ package crypto_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,15 +75,10 @@ func (k *remoteKMS) Check(ctx context.Context, arn string) error {
 // fails is a hook that answers every call with err, of the given operations or of all.
 func fails(err error, ops ...string) func(context.Context, string) error {
 	return func(_ context.Context, op string) error {
-		for _, o := range ops {
-			if o == op {
-				return fmt.Errorf("hook: %w", err)
-			}
+		if len(ops) > 0 && !slices.Contains(ops, op) {
+			return nil
 		}
-		if len(ops) == 0 {
-			return fmt.Errorf("hook: %w", err)
-		}
-		return nil
+		return fmt.Errorf("hook: %w", err)
 	}
 }
 

@@ -65,24 +65,24 @@ func (h *hexBytes) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-func readGolden(t testing.TB) golden {
-	t.Helper()
+func readGolden(tb testing.TB) golden {
+	tb.Helper()
 	raw, err := os.ReadFile("testdata/golden.json")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var g golden
 	if err := json.Unmarshal(raw, &g, json.RejectUnknownMembers(true)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return g
 }
 
-func goldenKey(t testing.TB, b []byte) secret.Key {
-	t.Helper()
+func goldenKey(tb testing.TB, b []byte) secret.Key {
+	tb.Helper()
 	k, err := secret.NewKey(b)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return k
 }

@@ -1,6 +1,7 @@
 package crypto
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,10 +14,12 @@ import (
 var errCopyLost = errors.New("crypto: a rewrap would lose a key copy")
 
 // Rewrap adds the copies that a message lacks in this ring: the data key, its
-// context and, byte for byte, every copy under a present key of the ring stay;
-// copies under keys that have left it go. The result is a new message under a
-// fresh message id: a header is never tagged twice. It unwraps as a reveal
-// does (a tenant secret: with any region's copy), and never sees a bound value.
+// context and, byte for byte, every copy under a present key of the ring stay,
+// as does one under a former key while its region has no other; copies under
+// keys that have left the ring go. What opened in a region opens there still.
+// The result is a new message under a fresh message id: a header is never
+// tagged twice. It unwraps as a reveal does (a tenant secret: with any
+// region's copy), and never sees a bound value.
 //
 // ErrNothingToAdd: no copy could be added, and there was none to drop from an
 // otherwise complete message; the caller keeps what it has.
@@ -29,8 +32,7 @@ func (s *Sealer) Rewrap(ctx context.Context, message []byte) (Sealed, error) {
 	if !m.belongs(p) {
 		return Sealed{}, fmt.Errorf("%w: encryption context", ErrAuthentication)
 	}
-	before, missing := s.ring.Copies(m)
-	if len(missing) == 0 && !s.ring.hasStranger(m) {
+	if _, missing := s.ring.Copies(m); len(missing) == 0 && !s.ring.hasStranger(m) {
 		return Sealed{}, ErrNothingToAdd
 	}
 	u := s.ring.unwrap(ctx, m, p.typ == tenantSecretType)
@@ -47,7 +49,7 @@ func (s *Sealer) Rewrap(ctx context.Context, message []byte) (Sealed, error) {
 	if err != nil {
 		return Sealed{}, err
 	}
-	if !containsAll(k.present, before) {
+	if s.ring.loses(m.keys, k.wrapping.keys) {
 		return Sealed{}, errCopyLost
 	}
 	return s.reseal(content, k)
@@ -62,84 +64,83 @@ func (s *Sealer) reseal(content []byte, k *dataKey) (Sealed, error) {
 	return s.ring.sealed(d.seal(), k), nil
 }
 
-// extend lists the copies of the message's data key that the ring still has
-// keys for, in its order, with new ones where there were none.
+// extend lists the copies under the ring's present keys, in its order, with new
+// ones where there were none, then those under former keys that are still needed.
 func (r *Ring) extend(ctx context.Context, m *Message, key secret.Key) (*dataKey, error) {
 	k := &dataKey{id: m.DataKey(), key: key}
 	k.wrapping.context = m.context
-	added := make([][]byte, len(r.order))
-	switch {
-	case r.mode == Copies:
-		for _, g := range r.regions {
-			if m.copyOf(g) != nil {
-				added[g.rank] = []byte{} // present: not to be asked
-			}
-		}
-		r.encryptAll(ctx, key, m.Context(), added, 0)
-	case m.copyOf(r.order[0]) == nil: // which serves every region
-		r.encryptOne(ctx, key, m.Context(), added)
-	}
-	for _, g := range r.regions {
-		if err := k.keepOrAdd(m.copyOf(g), g, added[g.rank]); err != nil {
-			return nil, err
-		}
-	}
+	made := make([][]byte, len(r.order))
+	r.encryptMissing(ctx, m, key, made)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("crypto: rewrap: %w", err)
 	}
-	return k, r.worthwhile(k, m)
+	for _, g := range r.regions {
+		if err := k.keepOrAdd(copyUnder(m.keys, g.key), g, made[g.rank]); err != nil {
+			return nil, err
+		}
+	}
+	for _, g := range r.regions {
+		if _, has := g.copyFor(m.keys); has != nil && copyUnder(k.wrapping.keys, g.key) == nil {
+			k.keep(*has)
+		}
+	}
+	k.present, k.missing = r.split(k.wrapping.keys)
+	before, _ := r.Copies(m)
+	if len(k.present) == len(before) && (len(k.missing) > 0 || !r.hasStranger(m)) {
+		return nil, ErrNothingToAdd
+	}
+	return k, nil
 }
 
-// encryptOne makes the one copy of a multi-Region ring.
-func (r *Ring) encryptOne(ctx context.Context, key secret.Key, ec map[string]string, added [][]byte) {
+// encryptMissing makes the copies that the message lacks where it can: all at
+// once, or in a multi-Region ring the one that serves every region.
+func (r *Ring) encryptMissing(ctx context.Context, m *Message, key secret.Key, made [][]byte) {
+	var lacking []*region
 	for _, g := range r.order {
-		if !g.available() {
-			continue
+		if copyUnder(m.keys, g.key) == nil {
+			lacking = append(lacking, g)
 		}
-		if c, err := g.encrypt(ctx, key, ec); err == nil {
-			added[g.rank] = c
+	}
+	if r.mode == Copies {
+		r.encryptAll(ctx, key, m.Context(), lacking, made)
+		return
+	}
+	for _, g := range lacking {
+		if r.encryptAll(ctx, key, m.Context(), []*region{g}, made); made[g.rank] != nil {
 			return
 		}
 	}
 }
 
-// copyOf is the copy under the region's present key, nil where there is none.
-func (m *Message) copyOf(g *region) *encryptedKey {
-	i := slices.IndexFunc(m.keys, func(k encryptedKey) bool { return k.isFor(g.key) })
-	if i < 0 {
-		return nil
-	}
-	return &m.keys[i]
-}
-
-// keepOrAdd lists the copy that the message has for a region, else a new one.
-func (k *dataKey) keepOrAdd(has *encryptedKey, g *region, ciphertext []byte) error {
+// keepOrAdd lists the copy under a region's present key, else a new one.
+func (k *dataKey) keepOrAdd(has *encryptedKey, g *region, made []byte) error {
 	switch {
 	case has != nil:
-		// Replicas of a multi-Region key share a copy.
-		if !slices.ContainsFunc(k.wrapping.keys, func(e encryptedKey) bool { return string(e.raw) == string(has.raw) }) {
-			k.wrapping.keys = append(k.wrapping.keys, *has)
-		}
-	case len(ciphertext) > 0:
-		e, err := newEncryptedKey(g.key.text, ciphertext)
+		k.keep(*has)
+	case made != nil:
+		e, err := newEncryptedKey(g.key.text, made)
 		if err != nil {
 			return err
 		}
-		k.wrapping.keys = append(k.wrapping.keys, e)
+		k.keep(e)
 	}
 	return nil
 }
 
-// worthwhile counts the copies, and refuses what is no better than the message.
-func (r *Ring) worthwhile(k *dataKey, m *Message) error {
-	before, _ := r.Copies(m)
-	k.present, k.missing = r.split(func(g *region) bool {
-		return slices.ContainsFunc(k.wrapping.keys, func(e encryptedKey) bool { return e.isFor(g.key) })
-	})
-	if len(k.present) == len(before) && (len(k.missing) > 0 || !r.hasStranger(m)) {
-		return ErrNothingToAdd
+// keep lists a copy once: replicas of a multi-Region key share theirs.
+func (k *dataKey) keep(e encryptedKey) {
+	if !slices.ContainsFunc(k.wrapping.keys, func(other encryptedKey) bool { return bytes.Equal(other.raw, e.raw) }) {
+		k.wrapping.keys = append(k.wrapping.keys, e)
 	}
-	return nil
+}
+
+// loses reports a region that the copies served before and do not serve now.
+func (r *Ring) loses(before, now []encryptedKey) bool {
+	return slices.ContainsFunc(r.regions, func(g *region) bool {
+		_, had := g.copyFor(before)
+		_, has := g.copyFor(now)
+		return had != nil && has == nil
+	})
 }
 
 // hasStranger reports a copy under a key that is not, or no longer, the ring's.
@@ -147,8 +148,4 @@ func (r *Ring) hasStranger(m *Message) bool {
 	return slices.ContainsFunc(m.keys, func(k encryptedKey) bool {
 		return !slices.ContainsFunc(r.regions, func(g *region) bool { return k.isFor(g.key) })
 	})
-}
-
-func containsAll(have, want []string) bool {
-	return !slices.ContainsFunc(want, func(name string) bool { return !slices.Contains(have, name) })
 }

@@ -168,19 +168,25 @@ func TestRewrapRefuses(t *testing.T) {
 func TestRewrapAfterARingChange(t *testing.T) {
 	kmss := newKMSs(t, 3)
 	v := boundValue("x")
-	old := ringConfig(kmss[:2])
+	base := ringConfig(kmss) // before there are more keys to choose from
+	ring := func(n int) crypto.RingConfig {
+		c := base
+		c.Regions = slices.Clone(base.Regions[:n])
+		return c
+	}
+	old := ring(2)
 	message := mustSeal(t, crypto.NewSealer(mustRing(t, old), nil, nil), v).Message
 	was := dissect(t, message)
 
-	added := ringConfig(kmss)
-	removed := ringConfig(kmss[:1])
-	replaced := ringConfig(kmss[:2])
+	added := ring(3)
+	removed := ring(1)
+	replaced := ring(2)
 	second, err := kmss[0].CreateKey(false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	replaced.Regions[0].Former, replaced.Regions[0].KeyARN = []string{replaced.Regions[0].KeyARN}, second
-	multi := ringConfig(kmss[:2])
+	multi := ring(2)
 	multi.Mode = crypto.MultiRegion
 	primary, err := kmss[0].CreateKey(true)
 	if err != nil {
@@ -193,10 +199,10 @@ func TestRewrapAfterARingChange(t *testing.T) {
 	for i, arn := range []string{primary, replica} {
 		multi.Regions[i].Former, multi.Regions[i].KeyARN = []string{multi.Regions[i].KeyARN}, arn
 	}
-	back := ringConfig(kmss[:2])
+	back := ring(2)
 	back.Regions[0].Former, back.Regions[1].Former = []string{primary}, []string{replica}
 
-	a, b, third := was.order[0], was.order[1], kmss[2].Keys()[0]
+	a, b, third := was.order[0], was.order[1], base.Regions[2].KeyARN
 	for _, test := range []struct {
 		name          string
 		ring          crypto.RingConfig
@@ -238,6 +244,47 @@ func TestRewrapAfterARingChange(t *testing.T) {
 			t.Errorf("%s: a second time: %v", test.name, err)
 		}
 	}
+}
+
+// A region whose key was replaced while it was away keeps its former copy
+// until it can be given a new one.
+func TestRewrapKeepsWhatIsStillNeeded(t *testing.T) {
+	kmss := newKMSs(t, 3)
+	v := boundValue("x")
+	c := ringConfig(kmss)
+	s := localTo(t, c, "region-0")
+	message := mustSeal(t, s, v).Message
+	was := dissect(t, message)
+	for i := range 2 {
+		arn, err := kmss[i].CreateKey(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Regions[i].Former, c.Regions[i].KeyARN = []string{c.Regions[i].KeyARN}, arn
+	}
+	c.Regions = c.Regions[:2]
+	kmss[1].SetFault(localkms.Down, 0)
+	again, err := localTo(t, c, "region-0").Rewrap(t.Context(), message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "missing", again.Missing, []string{"region-1"})
+	is := dissect(t, again.Message)
+	equal(t, "copies", is.order, []string{c.Regions[0].KeyARN, was.order[1]})
+	if !bytes.Equal(is.copies[was.order[1]], was.copies[was.order[1]]) {
+		t.Error("the former copy changed")
+	}
+	if _, err := localTo(t, c, "region-0").Rewrap(t.Context(), again.Message); !errors.Is(err, crypto.ErrNothingToAdd) {
+		t.Errorf("the region is still away: %v", err)
+	}
+	kmss[1].SetFault(localkms.Up, 0)
+	kmss[0].SetFault(localkms.Down, 0)
+	mustOpen(t, localTo(t, c, "region-1"), again.Message, v)
+	again, err = localTo(t, c, "region-1").Rewrap(t.Context(), again.Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "copies", dissect(t, again.Message).order, []string{c.Regions[0].KeyARN, c.Regions[1].KeyARN})
 }
 
 func TestTenantSecret(t *testing.T) {

@@ -213,15 +213,13 @@ func (r *Ring) Health() []RegionHealth {
 // present key, and which have none: sorted, missing nil if none is. A copy
 // under a former key counts as missing: it opens, and repair replaces it.
 func (r *Ring) Copies(m *Message) (present, missing []string) {
-	return r.split(func(g *region) bool {
-		return slices.ContainsFunc(m.keys, func(k encryptedKey) bool { return k.isFor(g.key) })
-	})
+	return r.split(m.keys)
 }
 
-// split sorts the ring's names by a predicate. The answer may be shared: it is not to be changed.
-func (r *Ring) split(has func(*region) bool) (present, missing []string) {
+// split sorts the ring's names by whether a copy serves them.
+func (r *Ring) split(keys []encryptedKey) (present, missing []string) {
 	for _, g := range r.regions {
-		if has(g) {
+		if copyUnder(keys, g.key) != nil {
 			present = append(present, g.name)
 		} else {
 			missing = append(missing, g.name)
@@ -234,6 +232,16 @@ func (r *Ring) split(has func(*region) bool) (present, missing []string) {
 
 func (k encryptedKey) isFor(key keyARN) bool {
 	return string(k.provider) == providerID && key.opens(k.info)
+}
+
+// copyUnder finds the copy that a key opens, nil where there is none.
+func copyUnder(keys []encryptedKey, key keyARN) *encryptedKey {
+	for i := range keys {
+		if keys[i].isFor(key) {
+			return &keys[i]
+		}
+	}
+	return nil
 }
 
 // prompt reports that no region's KMS waits for anything at present.

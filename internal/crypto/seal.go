@@ -141,11 +141,12 @@ func (d *draft) seal() []byte {
 	nonce, first := headerNonce(), frameNonce(1)
 	header, content := d.buf[:d.header], d.plaintext()
 	f := frame{label: labelFinalFrame, sequence: 1, length: len(content)}
-	body := d.aead.Seal(header, nonce[:], nil, header)
-	body = binary.BigEndian.AppendUint32(body, finalSequence)
-	body = binary.BigEndian.AppendUint32(body, f.sequence)
-	body = append(body, first[:]...)
-	body = binary.BigEndian.AppendUint32(body, uint32(f.length))
+	d.aead.Seal(header, nonce[:], nil, header) //nolint:gosec // G407: see headerNonce
+	head := d.buf[d.header+tagSize : d.content]
+	binary.BigEndian.PutUint32(head, finalSequence)
+	binary.BigEndian.PutUint32(head[4:], f.sequence)
+	copy(head[8:], first[:])
+	binary.BigEndian.PutUint32(head[8+nonceSize:], uint32(f.length))
 	aad := frameAAD(make([]byte, 0, 96), header[3:beforeWrapping], f)
 	d.aead.Seal(content[:0], first[:], content, aad)
 	d.aead = nil

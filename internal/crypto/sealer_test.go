@@ -48,9 +48,11 @@ func TestOpensInItsPlaceOnly(t *testing.T) {
 			"subject":    func(o *crypto.Value) { o.Place.Subject = elsewhere.Subject },
 			"created":    func(o *crypto.Value) { o.Place.Created = elsewhere.Created },
 			"expires":    func(o *crypto.Value) { o.Place.Expires = elsewhere.Expires },
-			"shift":      func(o *crypto.Value) { o.Place.Tenant, o.Place.Record = o.Place.Tenant+"x", strings.TrimPrefix(o.Place.Record, "x") },
-			"token":      func(o *crypto.Value) { o.Token = secret.NewText(v.Token.Reveal() + "x") },
-			"no token":   func(o *crypto.Value) { o.Token = secret.Text{} },
+			"shift": func(o *crypto.Value) {
+				o.Place.Tenant, o.Place.Record = o.Place.Tenant+"x", strings.TrimPrefix(o.Place.Record, "x")
+			},
+			"token":    func(o *crypto.Value) { o.Token = secret.NewText(v.Token.Reveal() + "x") },
+			"no token": func(o *crypto.Value) { o.Token = secret.Text{} },
 		} {
 			other := v
 			change(&other)

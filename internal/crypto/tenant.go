@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash"
 	"sync"
 
@@ -35,12 +36,16 @@ func NewTenantKeys(tenant string, s secret.Key) (*TenantKeys, error) {
 	if s.IsZero() {
 		return nil, errors.New("crypto: no tenant secret")
 	}
-	return &TenantKeys{
-		record:        newKeyedHash(tenant, s, useRecord),
-		subject:       newKeyedHash(tenant, s, useSubject),
-		deterministic: newKeyedHash(tenant, s, useDeterministic),
-		idempotent:    newKeyedHash(tenant, s, useIdempotent),
-	}, nil
+	k := new(TenantKeys)
+	for use, into := range map[string]**keyedHash{
+		useRecord: &k.record, useSubject: &k.subject, useDeterministic: &k.deterministic, useIdempotent: &k.idempotent,
+	} {
+		var err error
+		if *into, err = newKeyedHash(tenant, s, use); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
 }
 
 // RecordID is what the database knows a token by: 43 characters, base64url.
@@ -88,6 +93,7 @@ func truncate(sum [sha256.Size]byte) [tokenSize]byte { return [tokenSize]byte(su
 // since setting one up costs more than most inputs.
 type keyedHash struct {
 	use  string
+	key  secret.Key
 	pool sync.Pool // of *input
 }
 
@@ -98,16 +104,22 @@ type input struct {
 }
 
 // newKeyedHash derives HKDF-SHA-256(secret, no salt, label ‖ tenant ‖ use).
-func newKeyedHash(tenant string, s secret.Key, use string) *keyedHash {
+func newKeyedHash(tenant string, s secret.Key, use string) (*keyedHash, error) {
 	info := appendField32(appendField32([]byte(labelTenant), tenant), use)
-	key := hkdf256(nil, s.Bytes(), info)
-	k := &keyedHash{use: use}
-	k.pool.New = func() any { return &input{mac: hmac.New(sha256.New, key[:])} }
-	return k
+	derived := hkdf256(nil, s.Bytes(), info)
+	defer clear(derived[:])
+	key, err := secret.NewKey(derived[:])
+	if err != nil {
+		return nil, fmt.Errorf("crypto: derive a tenant key: %w", err)
+	}
+	return &keyedHash{use: use, key: key}, nil
 }
 
 func (k *keyedHash) begin() *input {
-	h := k.pool.Get().(*input)
+	h, ok := k.pool.Get().(*input)
+	if !ok {
+		h = &input{mac: hmac.New(sha256.New, k.key.Bytes())}
+	}
 	h.field([]byte(k.use))
 	return h
 }

@@ -142,6 +142,9 @@ func TestEvaluationErrorDenies(t *testing.T) {
 func TestMaskedIsACeiling(t *testing.T) {
 	masked := `@id("m") @reveal("masked") permit (principal in Role::"support", action == Action::"detokenize", resource)`
 	plain := `@id("p") permit (principal in Role::"reader", action == Action::"detokenize", resource)`
+	forbid := func(reveal string) string {
+		return `@id("f") forbid (principal, action == Action::"detokenize", resource) when { context.reveal == "` + reveal + `" };`
+	}
 	tests := []struct {
 		name, policies string
 		roles          []Role
@@ -153,21 +156,9 @@ func TestMaskedIsACeiling(t *testing.T) {
 		{"a plain permit beside it", masked + ";" + plain + ";", []Role{RoleSupport, RoleReader}, Plain, Plain, []string{"m", "p"}},
 		{"somebody else's plain permit", masked + ";" + plain + ";", []Role{RoleSupport}, Plain, Masked, []string{"m"}},
 		{"a plain permit asked for masked", plain + ";", []Role{RoleReader}, Masked, Masked, []string{"p"}},
-		{
-			"a plain permit whose condition fails",
-			masked + ";" + plain + ` when { context.ticket != "" };`,
-			[]Role{RoleSupport, RoleReader}, Plain, Masked, []string{"m"},
-		},
-		{
-			"a forbid of masked reveals holds for a lowered one",
-			masked + `; @id("f") forbid (principal, action == Action::"detokenize", resource) when { context.reveal == "masked" };`,
-			[]Role{RoleSupport}, Plain, "", []string{"f"},
-		},
-		{
-			"a forbid of plain reveals refuses, it does not lower",
-			masked + `; @id("f") forbid (principal, action == Action::"detokenize", resource) when { context.reveal == "plain" };`,
-			[]Role{RoleSupport}, Plain, "", []string{"f"},
-		},
+		{"a plain permit whose condition fails", masked + ";" + plain + ` when { context.ticket != "" };`, []Role{RoleSupport, RoleReader}, Plain, Masked, []string{"m"}},
+		{"a forbid of masked reveals holds for a lowered one", masked + ";" + forbid("masked"), []Role{RoleSupport}, Plain, "", []string{"f"}},
+		{"a forbid of plain reveals refuses, it does not lower", masked + ";" + forbid("plain"), []Role{RoleSupport}, Plain, "", []string{"f"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -79,7 +79,9 @@ func TestUnreachableHintIsNotYetVisible(t *testing.T) {
 func TestInvalidValuesRefuseTheWholeBatch(t *testing.T) {
 	w := newWorld(t)
 	for _, row := range invalidRows(t) {
-		req := vault.TokenizeRequest{Items: []vault.TokenizeItem{value("email", "ann@example.com"), value(row.Type, row.Value)}}
+		bad := value(row.Type, row.Value)
+		bad.Country = row.Country
+		req := vault.TokenizeRequest{Items: []vault.TokenizeItem{value("email", "ann@example.com"), bad}}
 		_, err := w.a.Tokenize(t.Context(), w.admin, req)
 		refused, ok := err.(*vault.Error) //nolint:errorlint // the domain returns it itself
 		if !ok || len(refused.Items) != 1 || refused.Items[0].Index != 1 || refused.Items[0].Code == "" {
@@ -95,7 +97,7 @@ func TestInvalidValuesRefuseTheWholeBatch(t *testing.T) {
 	}
 }
 
-type invalidRow struct{ Type, Value, Why string }
+type invalidRow struct{ Type, Value, Country, Why string }
 
 func invalidRows(t *testing.T) []invalidRow {
 	t.Helper()

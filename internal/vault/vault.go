@@ -134,9 +134,13 @@ func (v *Vault) Run(ctx context.Context) {
 // the ring as OnRestored.
 func (v *Vault) Restored(string) { v.repair.wake() }
 
-// Authenticate turns a credential into a Principal, or ErrUnauthenticated.
+// Authenticate turns a credential into a Principal, or ErrUnauthenticated;
+// ErrUnavailable while revocations cannot be known.
 func (v *Vault) Authenticate(_ context.Context, credential secret.Text) (Principal, error) {
 	p, err := v.Keys.Authenticate(credential)
+	if errors.Is(err, authz.ErrUnavailable) {
+		return Principal{}, unavailable("unavailable", err)
+	}
 	if err != nil {
 		return Principal{}, &Error{Kind: ErrUnauthenticated, Code: "unauthenticated", Message: "The credential is missing, unknown, expired or revoked."}
 	}
@@ -145,20 +149,21 @@ func (v *Vault) Authenticate(_ context.Context, credential secret.Text) (Princip
 
 // Ready names each dependency and why it is out, nil where it works.
 func (v *Vault) Ready(ctx context.Context) map[string]error {
-	_, _, err := v.local.Get(ctx, store.Key{Tenant: "-", ID: "-"})
-	ready := map[string]error{"store": err}
-	if _, err := v.control.List(ctx, authz.KindRing, "", 1); err != nil {
-		ready["control"] = err
-	} else {
-		ready["control"] = nil
-	}
-	ready["kms"] = errors.New("no region's KMS answers")
+	_, _, store := v.local.Get(ctx, probeKey())
+	_, control := v.control.List(ctx, authz.KindRing, "", 1)
+	return map[string]error{"store": store, "control": control, "credentials": v.Keys.Ready(), "kms": v.kmsReady()}
+}
+
+// probeKey names a record that no tenant has.
+func probeKey() store.Key { return store.Key{Tenant: "ready", ID: "ready"} }
+
+func (v *Vault) kmsReady() error {
 	for _, h := range v.Ring.Health() {
 		if h.State == crypto.Up {
-			ready["kms"] = nil
+			return nil
 		}
 	}
-	return ready
+	return errors.New("vault: no region's KMS answers")
 }
 
 // every calls step at once and then each period or wake, until ctx is done.

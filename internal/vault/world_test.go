@@ -30,7 +30,7 @@ func (c *clock) advance(d time.Duration) { c.ns.Add(int64(d)) }
 // world is two regions whose background work happens when a test says so.
 type world struct {
 	*sim.World
-	t     *testing.T
+	t     testing.TB
 	clock *clock
 	a, b  *vault.Vault
 	admin vault.Call
@@ -38,7 +38,7 @@ type world struct {
 
 type option func(*sim.Config)
 
-func newWorld(t *testing.T, options ...option) *world {
+func newWorld(t testing.TB, options ...option) *world {
 	t.Helper()
 	w := &world{t: t, clock: &clock{}}
 	w.clock.ns.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano())
@@ -167,7 +167,7 @@ func (w *world) wantReveal(v *vault.Vault, token secret.Text, want string) {
 }
 
 // wantCode asserts a refusal's stable code.
-func wantCode(t *testing.T, err error, kind error, code string) {
+func wantCode(t testing.TB, err error, kind error, code string) {
 	t.Helper()
 	var e *vault.Error
 	if !errors.As(err, &e) {

@@ -24,6 +24,7 @@ type sought struct {
 	hint     string
 	ref      store.Ref
 	reveal   Reveal
+	gen      uint32 // lowest generation without a tombstone here
 	record   *store.Record
 	message  *crypto.Message
 	typ      *pii.Type
@@ -79,6 +80,7 @@ func (l *lookup) find(ctx context.Context) error {
 		return unavailable("unavailable", err)
 	}
 	for i := range l.items {
+		l.items[i].gen = states[i].Generation
 		l.judge(&l.items[i], states[i])
 	}
 	l.findElsewhere(ctx)
@@ -154,7 +156,7 @@ func (l *lookup) findIn(ctx context.Context, remote RegionReader, refs []store.R
 		switch {
 		case err != nil:
 			s.outcome = audit.NotYetVisible
-		case s.outcome == audit.NotFound:
+		case s.mayBe(states[i]):
 			l.judge(s, states[i])
 		}
 		if s.outcome == audit.NotFound {
@@ -162,6 +164,13 @@ func (l *lookup) findIn(ctx context.Context, remote RegionReader, refs []store.R
 		}
 	}
 	l.v.misses.ReserveN(l.now, min(missed, l.v.misses.Burst()))
+}
+
+// mayBe reports that another region's record can stand for what is unknown
+// here: one of a generation that has a tombstone here cannot.
+func (s *sought) mayBe(there store.State) bool {
+	unknown := s.outcome == audit.NotFound || s.outcome == audit.Erased
+	return unknown && there.Record != nil && there.Generation >= s.gen
 }
 
 var errMisses = errors.New("vault: the budget of misses is spent")

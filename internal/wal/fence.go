@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -29,10 +30,14 @@ type fence struct {
 	scratch *vfs.MemFS // files created since the fault
 	locks   sync.Mutex // guards held
 	held    []*heldLock
+
+	logs    sync.Mutex // guards what follows
+	opening bool       // Pebble may have no new log yet
+	kept    []string   // logs that it wants removed meanwhile
 }
 
 func newFence(fs vfs.FS, alarm func()) *fence {
-	return &fence{FS: fs, alarm: alarm, scratch: vfs.NewMem()}
+	return &fence{FS: fs, alarm: alarm, scratch: vfs.NewMem(), opening: true}
 }
 
 // err is nil until the engine is poisoned.
@@ -145,10 +150,37 @@ func (f *fence) Remove(name string) error {
 	if f.err() != nil {
 		return nil
 	}
+	if f.keep(name) {
+		return nil
+	}
 	if err := f.FS.Remove(name); err != nil && !oserror.IsNotExist(err) {
 		return fmt.Errorf("remove an obsolete file: %w", err)
 	}
 	return nil
+}
+
+// keep puts off removing a log. Pebble removes those that it has replayed while
+// it makes the next one: killed in between, it would leave tables without any
+// log, which checkFiles refuses.
+func (f *fence) keep(name string) bool {
+	f.logs.Lock()
+	defer f.logs.Unlock()
+	if !f.opening || !strings.HasSuffix(name, ".log") {
+		return false
+	}
+	f.kept = append(f.kept, name)
+	return true
+}
+
+// opened says that there is a new log, and removes those that keep has kept.
+func (f *fence) opened() {
+	f.logs.Lock()
+	kept := f.kept
+	f.opening, f.kept = false, nil
+	f.logs.Unlock()
+	for _, name := range kept {
+		_ = f.Remove(name) // one that stays is removed by the next open
+	}
 }
 
 // RemoveAll implements vfs.FS.

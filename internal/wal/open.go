@@ -133,6 +133,7 @@ func (e *Engine) openDB(o Options) error {
 		}
 		return err
 	}
+	e.fence.opened()
 	e.db = db
 	return nil
 }

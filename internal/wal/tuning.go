@@ -7,7 +7,7 @@ import (
 
 // Sizes of one engine; a process may hold two within 150 MB.
 const (
-	cacheSize    = 8 << 20
+	cacheSize    = 16 << 20
 	memTableSize = 4 << 20
 	memTables    = 4 // writes wait when this many are full
 	filterBits   = 10
@@ -30,6 +30,7 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		MaxOpenFiles:               512,
 	}
 	for i := range o.Levels {
+		o.Levels[i].IndexBlockSize = 256 << 10
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(filterBits)
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })

@@ -48,7 +48,11 @@ func (a *app) detokenize(ctx context.Context, reason why) error {
 	if err != nil {
 		return err
 	}
-	values, err := detokenizeBatch(ctx, c, reason, []string{token})
+	answer, err := c.Detokenize(ctx, reason.request(token))
+	if err != nil {
+		return err
+	}
+	values, err := reason.values(answer)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ const (
 
 // errOnlyMasked: a masked value in the place of a plain one would be taken for
 // the value itself.
-var errOnlyMasked = errors.New("policy shows these values only masked: use --reveal masked")
+var errOnlyMasked = errors.New("policy shows these values only masked: ask for masked ones")
 
 // why is what every reveal must say.
 type why struct {
@@ -101,12 +101,8 @@ func newExport(fields []string, reason why) transfer {
 			Pick:     func(row *rows.Row) ([]bulk.Item, []bulk.FieldError) { return pickTokens(fields, row) },
 			MaxBytes: maxDetokenizeBytes,
 		},
-		exchange: func(ctx context.Context, c *client.Client, _ string, items []bulk.Item) ([]string, error) {
-			tokens := make([]string, len(items))
-			for i, it := range items {
-				tokens[i] = it.Value
-			}
-			return detokenizeBatch(ctx, c, reason, tokens)
+		exchange: func(ctx context.Context, s sender, _ string, items []bulk.Item) ([]string, error) {
+			return detokenizeBatch(ctx, s, reason, items)
 		},
 		preflight: func(client.TypesResponse) error { return nil },
 	}
@@ -125,22 +121,38 @@ func pickTokens(fields []string, row *rows.Row) (items []bulk.Item, refused []bu
 	return items, refused
 }
 
-// detokenizeBatch returns the values in the order of the tokens, or an error.
-func detokenizeBatch(ctx context.Context, c *client.Client, reason why, tokens []string) ([]string, error) {
-	req := client.DetokenizeRequest{Purpose: reason.purpose, Ticket: reason.ticket, Items: make([]client.DetokenizeItem, len(tokens))}
-	for i, t := range tokens {
-		req.Items[i] = client.DetokenizeItem{Token: t, Reveal: reason.reveal}
+func detokenizeBatch(ctx context.Context, s sender, reason why, items []bulk.Item) ([]string, error) {
+	tokens := make([]string, len(items))
+	for i, it := range items {
+		tokens[i] = it.Value
 	}
-	answer, err := c.Detokenize(ctx, req)
+	var answer client.DetokenizeResponse
+	err := s.patience.Do(ctx, func(ctx context.Context) (err error) {
+		answer, err = s.client.Detokenize(ctx, reason.request(tokens...))
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
+	return reason.values(answer)
+}
+
+func (w why) request(tokens ...string) client.DetokenizeRequest {
+	req := client.DetokenizeRequest{Purpose: w.purpose, Ticket: w.ticket, Items: make([]client.DetokenizeItem, len(tokens))}
+	for i, t := range tokens {
+		req.Items[i] = client.DetokenizeItem{Token: t, Reveal: w.reveal}
+	}
+	return req
+}
+
+// values returns the values in the order of the tokens, shown as asked for.
+func (w why) values(answer client.DetokenizeResponse) ([]string, error) {
 	values := make([]string, len(answer.Items))
 	for i, it := range answer.Items {
 		switch {
 		case it.Status != client.ItemStatusOk || int(it.Index) != i:
-			return nil, errors.New("the vault did not answer every item")
-		case it.Reveal != reason.reveal:
+			return nil, client.ErrAnswer
+		case it.Reveal != w.reveal:
 			return nil, errOnlyMasked
 		}
 		values[i] = it.Value

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -187,19 +186,23 @@ func (p *picker) pick(row *rows.Row) (items []bulk.Item, refused []bulk.FieldErr
 	return items, refused
 }
 
-func tokenizeBatch(ctx context.Context, c *client.Client, key string, items []bulk.Item) ([]string, error) {
+func tokenizeBatch(ctx context.Context, s sender, key string, items []bulk.Item) ([]string, error) {
 	req := client.TokenizeRequest{Items: make([]client.TokenizeItem, len(items))}
 	for i, it := range items {
 		req.Items[i] = client.TokenizeItem{Type: it.Type, Value: it.Value, Country: it.Country, SubjectID: it.Subject}
 	}
-	answer, err := c.Tokenize(ctx, key, req)
+	var answer client.TokenizeResponse
+	err := s.patience.Do(ctx, func(ctx context.Context) (err error) {
+		answer, err = s.client.Tokenize(ctx, key, req)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	tokens := make([]string, len(answer.Items))
 	for i, it := range answer.Items {
 		if it.Status != client.ItemStatusOk || int(it.Index) != i {
-			return nil, errors.New("the vault did not answer every item")
+			return nil, client.ErrAnswer
 		}
 		tokens[i] = it.Token
 	}

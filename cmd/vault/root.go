@@ -44,7 +44,7 @@ func newApp() *app {
 		getenv: os.Getenv, readFile: os.ReadFile,
 		now: time.Now, sleep: sleep,
 		random: crand.Reader,
-		jitter: rand.Float64, //nolint:gosec // G404: spreads retries, keeps no secret
+		jitter: rand.Float64,
 	}
 }
 
@@ -191,6 +191,6 @@ func terminal(stream any) (fd int, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	fd = int(f.Fd()) //nolint:gosec // G115: a descriptor fits an int
+	fd = int(f.Fd())
 	return fd, term.IsTerminal(fd)
 }

@@ -79,9 +79,16 @@ type transfer struct {
 	flags    transferFlags
 	job      bulk.Config // Input, Fields, Plan, Pick, MaxBytes
 	wanted   int         // the first so many Fields are replaced
-	exchange func(context.Context, *client.Client, string, []bulk.Item) ([]string, error)
+	exchange func(context.Context, sender, string, []bulk.Item) ([]string, error)
 	// preflight looks at the vault before anything is written.
 	preflight func(client.TypesResponse) error
+}
+
+// sender has what an exchange needs. Patience is with the vault: an answer that
+// came but does not do is an error at once.
+type sender struct {
+	client   *client.Client
+	patience bulk.Patience
 }
 
 func (a *app) transfer(ctx context.Context, t transfer) error {
@@ -138,12 +145,8 @@ func (a *app) complete(t transfer, c *client.Client) (bulk.Config, bulk.Progress
 	job.Plan["--format"], job.Plan["--batch"] = string(job.Format), strconv.Itoa(f.batch)
 	job.MaxItems, job.Parallel, job.Force = f.batch, f.parallel, f.force
 	job.Stdin, job.Stdout, job.Now, job.Random, job.Progress = a.stdin, a.stdout, a.now, a.random, progress
-	job.Exchange = func(ctx context.Context, key string, items []bulk.Item) (texts []string, err error) {
-		err = patience.Do(ctx, func(ctx context.Context) error {
-			texts, err = t.exchange(ctx, c, key, items)
-			return err
-		})
-		return texts, err
+	job.Exchange = func(ctx context.Context, key string, items []bulk.Item) ([]string, error) {
+		return t.exchange(ctx, sender{c, patience}, key, items)
 	}
 	return job, progress
 }
@@ -170,7 +173,7 @@ func explainTransfer(err error, r bulk.Result) error {
 	var column *rows.ColumnError
 	switch {
 	case errors.As(err, &column):
-		return usagef("%v", err)
+		return usagef("%v", column)
 	case errors.Is(err, bulk.ErrExists):
 		return fmt.Errorf("%w (--force replaces it)", err)
 	case errors.Is(err, bulk.ErrOtherRun):

@@ -54,22 +54,22 @@ type batch struct {
 }
 
 // nextBatch cuts by rows, Config.MaxItems and MaxBytes only, so that every run
-// over the same input cuts alike.
-func (r *run) nextBatch(ordinal int64) (*batch, error) {
+// over the same input cuts alike. Its err is that of reading, or io.EOF.
+func (r *run) nextBatch(ordinal int64) *batch {
 	b := &batch{ordinal: ordinal, done: make(chan struct{})}
 	items, bytes, raw := 0, 0, 0
 	for {
 		e, err := r.nextEntry()
-		if errors.Is(err, io.EOF) && len(b.entries) > 0 {
-			return b, nil
-		}
 		if err != nil {
-			return nil, err
+			if !errors.Is(err, io.EOF) || len(b.entries) == 0 {
+				b.err = err
+			}
+			return b
 		}
 		items, bytes, raw = items+len(e.items), bytes+e.bytes(), raw+e.row.Size()
 		if len(b.entries) > 0 && (items > r.c.MaxItems || bytes > r.c.MaxBytes || raw > maxBatchRaw) {
 			r.pending = e
-			return b, nil
+			return b
 		}
 		b.entries, b.end = append(b.entries, e), e.row.End
 	}
@@ -194,9 +194,9 @@ func notYetVisible(p *client.Error) bool {
 // same key, however the others came to be left out.
 func (r *run) idempotencyKey(ordinal int64, live []int) string {
 	mac := hmac.New(sha256.New, r.files.key)
-	input := append([]byte(keyLabel), binary.BigEndian.AppendUint64(nil, uint64(ordinal))...) //nolint:gosec // G115: counts from 0
+	input := append([]byte(keyLabel), binary.BigEndian.AppendUint64(nil, uint64(ordinal))...)
 	for _, i := range live {
-		input = binary.BigEndian.AppendUint64(input, uint64(i)) //nolint:gosec // G115: an index
+		input = binary.BigEndian.AppendUint64(input, uint64(i))
 	}
 	mac.Write(input)
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))

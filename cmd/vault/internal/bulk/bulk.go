@@ -22,7 +22,8 @@ import (
 
 // Errors that a command explains to its user.
 var (
-	// ErrInterrupted: the context ended; all that was exchanged is written.
+	// ErrInterrupted: the context ended; all that was exchanged is written, but
+	// for what stood behind a batch that had to wait.
 	ErrInterrupted = errors.New("interrupted")
 	// ErrExists: a file of the run is there and the run is not a resumption.
 	ErrExists = errors.New("the file exists")
@@ -47,8 +48,8 @@ type FieldError struct {
 }
 
 // Exchange trades the items of one request for their replacements, in order,
-// all or none. A *client.Error that lists items refuses these rows. Once ctx
-// is done it starts no further attempt, but finishes the one under way.
+// all or none. A *client.Error that lists items refuses these rows. When ctx
+// is done it still makes one attempt and finishes it, but no second one.
 type Exchange func(ctx context.Context, idempotencyKey string, items []Item) ([]string, error)
 
 // Config of a run.

@@ -114,6 +114,9 @@ func (f *files) openResumable(c Config, in *input) (checkpoint, error) {
 	if fresh {
 		return from, f.createNew(c)
 	}
+	if err := errors.Join(tooShort(c.Output, from.Out), tooShort(c.Refused, from.Reports)); err != nil {
+		return from, err // before anything is changed
+	}
 	if f.out, err = reopen(c.Output, from.Out); err != nil {
 		return from, err
 	}
@@ -141,6 +144,23 @@ func (f *files) create(path string) (err error) {
 	return err
 }
 
+// tooShort refuses a file that lacks what the journal says is durable.
+func tooShort(path string, durable int64) error {
+	if path == "" || durable == 0 {
+		return nil
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is gone: %w", path, ErrDamaged)
+	case err != nil:
+		return err
+	case info.Size() < durable:
+		return fmt.Errorf("%s is too short: %w", path, ErrDamaged)
+	}
+	return nil
+}
+
 // reopen cuts a file of an earlier run back to what is durable.
 func reopen(path string, to int64) (*os.File, error) {
 	flags := os.O_WRONLY
@@ -148,20 +168,10 @@ func reopen(path string, to int64) (*os.File, error) {
 		flags |= os.O_CREATE
 	}
 	f, err := os.OpenFile(path, flags, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is gone: %w", path, ErrDamaged)
-	}
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && info.Size() < to {
-		err = fmt.Errorf("%s is too short: %w", path, ErrDamaged)
-	}
-	if err == nil {
-		err = f.Truncate(to)
-	}
-	if err == nil {
+	if err = f.Truncate(to); err == nil {
 		_, err = f.Seek(to, io.SeekStart)
 	}
 	if err != nil {

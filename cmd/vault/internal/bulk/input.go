@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,12 +61,12 @@ func (in *input) identify(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ErrInterrupted
 		}
-		switch _, err := io.CopyN(h, src, 64<<20); err {
-		case nil:
-		case io.EOF:
+		_, err := io.CopyN(h, src, 64<<20)
+		switch {
+		case errors.Is(err, io.EOF):
 			in.sha256 = hex.EncodeToString(h.Sum(nil))
 			return nil
-		default:
+		case err != nil:
 			return fmt.Errorf("hash the input: %w", err)
 		}
 	}

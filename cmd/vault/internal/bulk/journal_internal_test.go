@@ -12,7 +12,7 @@ import (
 	"piivault/cmd/vault/internal/rows"
 )
 
-var update = flag.Bool("update", false, "write the golden files") //nolint:gochecknoglobals // a flag
+var update = flag.Bool("update", false, "write the golden files")
 
 func goldenRun() (head, checkpoint) {
 	id := sha256.Sum256([]byte("golden"))

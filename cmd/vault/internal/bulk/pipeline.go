@@ -12,9 +12,12 @@ import (
 	"piivault/cmd/vault/internal/rows"
 )
 
-// syncEvery is how much work a kill may cost: what was written since is
-// exchanged again, for the same tokens.
-const syncEvery = 250 * time.Millisecond
+// A kill costs at most so much work: what was written since the last note in
+// the journal is exchanged again, for the same tokens.
+const (
+	syncEvery   = 250 * time.Millisecond
+	syncBatches = 32
+)
 
 // run is one run. Three kinds of goroutines share it: the cutter owns reader
 // and pending, the writer owns files and state, the workers own a batch each
@@ -55,25 +58,24 @@ func (r *run) pump(ctx context.Context) error {
 }
 
 // cut makes batches until the end of the input or of ctx. A batch that is in
-// order is always done sooner or later.
+// order is always done sooner or later; a reading error travels in one of its
+// own, for the batches before it count.
 func (r *run) cut(ctx context.Context, work, order chan<- *batch) error {
 	for ordinal := r.state.Batches; ctx.Err() == nil; ordinal++ {
-		b, err := r.nextBatch(ordinal)
-		if errors.Is(err, io.EOF) {
+		b := r.nextBatch(ordinal)
+		if errors.Is(b.err, io.EOF) {
 			r.ended.Store(true)
 			return nil
 		}
-		if err != nil {
-			b = &batch{err: err, done: make(chan struct{})}
-			close(b.done)
-		}
+		failed := b.err != nil
 		select {
 		case order <- b:
 		case <-ctx.Done():
 			return nil
 		}
-		if err != nil {
-			return nil // the writer returns it, behind all batches before
+		if failed {
+			close(b.done)
+			return nil
 		}
 		select {
 		case work <- b:
@@ -96,7 +98,8 @@ func (r *run) write(order <-chan *batch) error {
 			return err
 		}
 		r.c.Progress.Update(Status{Counts: r.state.Counts, Done: r.state.Input.Offset, Total: r.total})
-		if now := r.c.Now(); now.Sub(synced) >= syncEvery {
+		now := r.c.Now()
+		if now.Sub(synced) >= syncEvery || r.state.Batches-r.files.last.Batches >= syncBatches {
 			synced = now
 			if err := r.files.sync(r.state); err != nil {
 				return err

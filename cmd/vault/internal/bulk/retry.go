@@ -28,14 +28,11 @@ type Patience struct {
 }
 
 // Do calls until it succeeds, fails for good, or patience ends. Once ctx is
-// done no call is begun, but the one under way is not cut off: its own time
-// limit ends it, and its answer counts.
+// done there is no second call, but a first one is made and not cut off: its
+// own time limit ends it, and its answer counts.
 func (p Patience) Do(ctx context.Context, call func(context.Context) error) error {
 	backoff, waited := firstWait, time.Duration(0)
 	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		err := call(context.WithoutCancel(ctx))
 		if err == nil || !retryable(err) {
 			return err
@@ -68,15 +65,15 @@ func retryable(err error) bool {
 
 // asked is the Retry-After of a refusal.
 func asked(err error) time.Duration {
-	var refusal *client.Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*client.Error](err); ok {
 		return refusal.RetryAfter
 	}
 	return 0
 }
 
-// Describe says in a line why a call failed: of a refusal only status, codes,
-// index and request id, so that no server can print what it likes through us.
+// Describe says in a line why a call failed: of a refusal only the status and
+// what looks like a code or a request id, so that no server can print what it
+// likes through us.
 func Describe(err error) string {
 	var refusal *client.Error
 	if !errors.As(err, &refusal) {
@@ -86,14 +83,25 @@ func Describe(err error) string {
 	if len(refusal.Items) > 0 {
 		text += fmt.Sprintf(" (item %d: %s)", refusal.Items[0].Index, SafeCode(refusal.Items[0].Code))
 	}
+	if isWord(refusal.RequestID, requestIDs) {
+		text += " (request " + refusal.RequestID + ")"
+	}
 	return text
 }
 
+const (
+	codes      = "abcdefghijklmnopqrstuvwxyz0123456789_"
+	requestIDs = codes + "ABCDEFGHIJKLMNOPQRSTUVWXYZ-"
+)
+
 // SafeCode returns code if it looks like one.
 func SafeCode(code string) string {
-	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789_"
-	if code == "" || len(code) > 64 || strings.Trim(code, alphabet) != "" {
+	if !isWord(code, codes) {
 		return "unknown"
 	}
 	return code
+}
+
+func isWord(text, alphabet string) bool {
+	return text != "" && len(text) <= 64 && strings.Trim(text, alphabet) == ""
 }

@@ -70,7 +70,10 @@ func TestPatienceEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, calls, err := try(ctx, time.Minute, nil, 0); calls != 0 || !errors.Is(err, context.Canceled) {
+	if _, calls, err := try(ctx, time.Minute, nil, 0); calls != 1 || err != nil {
+		t.Errorf("%d calls after the end, error %v", calls, err)
+	}
+	if _, calls, err := try(ctx, time.Minute, errors.New("connection refused"), 1); calls != 1 || !errors.Is(err, context.Canceled) {
 		t.Errorf("%d calls after the end, error %v", calls, err)
 	}
 }

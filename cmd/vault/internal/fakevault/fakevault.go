@@ -142,7 +142,7 @@ func refuse(w http.ResponseWriter, bad *refusal) {
 		w.Header().Set("Retry-After", bad.RetryAfter)
 	}
 	w.WriteHeader(bad.Status)
-	_ = json.NewEncoder(w).Encode(client.Problem{Code: bad.Code, Status: int32(bad.Status), Items: bad.Items}) //nolint:gosec // G115: a status
+	_ = json.NewEncoder(w).Encode(client.Problem{Code: bad.Code, Status: int32(bad.Status), Items: bad.Items})
 }
 
 func (s *Server) route(r *http.Request) (any, *refusal) {
@@ -220,7 +220,7 @@ func refusedItems(n int, text func(int) string) (items []client.ProblemItem) {
 	for i := range n {
 		if mark, ok := strings.CutPrefix(text(i), refusedMark); ok {
 			code, _, _ := strings.Cut(mark, " ")
-			items = append(items, client.ProblemItem{Index: int32(i), Code: code}) //nolint:gosec // G115: an index
+			items = append(items, client.ProblemItem{Index: int32(i), Code: code})
 		}
 	}
 	return items
@@ -244,7 +244,7 @@ func (s *Server) tokenize(req client.TokenizeRequest, key string) (any, *refusal
 		}
 		s.records[token].Made++
 		answer.Items[i] = client.TokenizedItem{
-			Index: int32(i), Status: client.ItemStatusOk, Token: token, //nolint:gosec // G115: an index
+			Index: int32(i), Status: client.ItemStatusOk, Token: token,
 			KeyCopies: client.KeyCopies{Present: []string{"eu-west-1"}, Missing: []string{"us-east-1"}},
 		}
 	}
@@ -261,7 +261,7 @@ func (s *Server) unknown(n int, token func(int) string) *refusal {
 	bad := refusedItems(n, token)
 	for i := range n {
 		if s.records[token(i)] == nil && !strings.HasPrefix(token(i), refusedMark) {
-			bad = append(bad, client.ProblemItem{Index: int32(i), Code: "not_found"}) //nolint:gosec // G115: an index
+			bad = append(bad, client.ProblemItem{Index: int32(i), Code: "not_found"})
 		}
 	}
 	if bad == nil {
@@ -284,7 +284,7 @@ func (s *Server) detokenize(req client.DetokenizeRequest) (any, *refusal) {
 	answer := client.DetokenizeResponse{Items: make([]client.DetokenizedItem, len(req.Items))}
 	for i, it := range req.Items {
 		r := s.records[it.Token]
-		item := client.DetokenizedItem{Index: int32(i), Status: client.ItemStatusOk, Type: r.Type, Value: r.Value, Reveal: client.RevealPlain} //nolint:gosec // G115: an index
+		item := client.DetokenizedItem{Index: int32(i), Status: client.ItemStatusOk, Type: r.Type, Value: r.Value, Reveal: client.RevealPlain}
 		if s.Masked || it.Reveal == client.RevealMasked {
 			item.Value, item.Reveal = r.Value[:1]+"***", client.RevealMasked
 		}
@@ -297,7 +297,7 @@ func (s *Server) inspect(req client.InspectRequest) (any, *refusal) {
 	created, _ := time.Parse(time.RFC3339, Created)
 	answer := client.InspectResponse{}
 	for i, it := range req.Items {
-		item := client.InspectedItem{Index: int32(i), Status: client.ItemStatusOk} //nolint:gosec // G115: an index
+		item := client.InspectedItem{Index: int32(i), Status: client.ItemStatusOk}
 		if r := s.records[it.Token]; r != nil {
 			bound, generation := true, int64(0)
 			item.Type, item.Created, item.Expires, item.Bound, item.Generation = r.Type, created, r.Expires, &bound, &generation

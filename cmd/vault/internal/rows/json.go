@@ -65,18 +65,20 @@ func readMembers(dec *jsontext.Decoder, fields map[string]int, cells []cell) err
 }
 
 func jsonCell(value jsontext.Value, end int) (cell, error) {
-	c := cell{start: end - len(value), end: end, kind: Other}
+	c := cell{start: end - len(value), end: end}
 	switch value.Kind() {
-	case 'n':
+	case jsontext.KindNull:
 		c.kind = Absent
-	case '0':
+	case jsontext.KindNumber:
 		c.kind, c.text = Number, string(value)
-	case '"':
+	case jsontext.KindString:
 		text, err := jsontext.AppendUnquote(nil, value)
 		if err != nil {
 			return cell{}, err
 		}
 		c.kind, c.text = Text, string(text)
+	default:
+		c.kind = Other
 	}
 	return c, nil
 }

@@ -143,7 +143,10 @@ func TestG7VerifyFindsTampering(t *testing.T) {
 		"change of an entry":             {func(_ *testing.T, s table) { flip(s, at(3), 2) }, false},
 		"change of an entry, resealed":   {func(t *testing.T, s table) { t.Helper(); resealed(t, s, at(3), 1) }, true},
 		"change in an old log, resealed": {func(t *testing.T, s table) { t.Helper(); resealed(t, s, at(1), 3) }, false},
-		"removal":                        {func(_ *testing.T, s table) { delete(s.blocks[at(3)], 1) }, false},
+		"change of an edge": {func(_ *testing.T, s table) {
+			s.blocks[at(3)][2][2+len(at(3).String())+16] ^= 1
+		}, false},
+		"removal": {func(_ *testing.T, s table) { delete(s.blocks[at(3)], 1) }, false},
 		"removal, renumbered": {func(_ *testing.T, s table) {
 			s.blocks[at(1)][3] = s.blocks[at(1)][4]
 			delete(s.blocks[at(1)], 4)
@@ -218,6 +221,27 @@ func TestVerifyCountsVoidBlocks(t *testing.T) {
 	all, err := audit.Verify(t.Context(), s)
 	if err != nil || all[2].Head != short.Head || all[2].Blocks != 2 || all[2].Void != 1 {
 		t.Errorf("%+v, %v", all[2], err)
+	}
+}
+
+// A claim that counts other blocks than there are does not describe the log.
+func TestG7VerifyComparesTheNumberOfBlocks(t *testing.T) {
+	blocks, head := testLog(t, 2, func(int) int { return 1 })
+	s := table{claims: map[audit.LogName][]byte{}, blocks: map[audit.LogName]map[uint64][]byte{at(1): {}}}
+	for n, b := range blocks {
+		s.blocks[at(1)][uint64(n)] = b
+	}
+	claim := firstClaim()
+	item, err := audit.AppendClaim(nil, &claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.claims[at(1)] = item
+	for count, ok := range map[uint64]bool{2: false, 3: true, 4: false} {
+		s.epoch(t, nextClaim(head, 2, count), 1)
+		if _, err := audit.Verify(t.Context(), s); (err == nil) != ok {
+			t.Errorf("%d blocks stated for 3: %v", count, err)
+		}
 	}
 }
 

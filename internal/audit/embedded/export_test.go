@@ -10,6 +10,7 @@ const (
 	TableID     = tableID
 	LocalPrefix = localPrefix
 	MaxExamined = maxExamined
+	MaxScanned  = maxScanned
 	MaxSpans    = maxSpans
 )
 
@@ -43,6 +44,12 @@ func FuzzedRow(key, value []byte) error {
 		return err
 	}
 	return parseRow(key, value, 0, func(candidate) {})
+}
+
+// Spans counts the spans of a log's progress row.
+func Spans(e *wal.Engine, log audit.LogName) (int, error) {
+	row, err := e.GetLocal(progressKey(log))
+	return len(row) / 16, err
 }
 
 // Rows counts this package's local rows by kind.

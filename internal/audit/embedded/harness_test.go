@@ -35,13 +35,14 @@ var errDisk = errors.New("injected disk fault")
 type faultyFS struct {
 	vfs.FS
 	mode *atomic.Int32
+	slow *atomic.Pointer[chan struct{}] // a sync waits for it
 }
 
 func (f faultyFS) wrap(file vfs.File, err error, name string) (vfs.File, error) {
 	if err != nil || !strings.HasSuffix(name, ".log") {
 		return file, err
 	}
-	return faultyFile{file, f.mode}, nil
+	return faultyFile{file, f}, nil
 }
 
 func (f faultyFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
@@ -56,18 +57,21 @@ func (f faultyFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory
 
 type faultyFile struct {
 	vfs.File
-	mode *atomic.Int32
+	fs faultyFS
 }
 
 func (f faultyFile) Write(p []byte) (int, error) {
-	if f.mode.Load() == failing {
+	if f.fs.mode.Load() == failing {
 		return 0, errDisk
 	}
 	return f.File.Write(p)
 }
 
 func (f faultyFile) after(err error) error {
-	if err == nil && f.mode.Load() == failingApplied {
+	if until := f.fs.slow.Load(); until != nil {
+		<-*until
+	}
+	if err == nil && f.fs.mode.Load() == failingApplied {
 		return errDisk
 	}
 	return err
@@ -86,6 +90,7 @@ type table struct {
 	embedded.Stored
 	fs     vfs.FS
 	mode   atomic.Int32
+	slow   atomic.Pointer[chan struct{}]
 	region string
 	open   []*embedded.Log
 }
@@ -93,7 +98,7 @@ type table struct {
 func newTable(t *testing.T, region string) *table {
 	t.Helper()
 	tab := &table{region: region}
-	tab.fs = faultyFS{vfs.NewMem(), &tab.mode}
+	tab.fs = faultyFS{vfs.NewMem(), &tab.mode, &tab.slow}
 	tab.start(t)
 	t.Cleanup(func() { tab.end(t) })
 	return tab

@@ -130,6 +130,9 @@ func TestBlocksArriveOutOfOrder(t *testing.T) {
 		if n := len(found(t, l, newest())); n != blocks/2 {
 			t.Errorf("%d entries of the %d blocks that came", n, blocks/2)
 		}
+		if n, err := embedded.Spans(here.Engine, far.Name()); err != nil || n > embedded.MaxSpans {
+			t.Errorf("progress of %d spans, %v", n, err)
+		}
 		l.Close()
 		l = here.openLog(t, "a") // goes on from the stored progress
 		ship(t, there.Engine, here.Engine, everything)
@@ -138,6 +141,63 @@ func TestBlocksArriveOutOfOrder(t *testing.T) {
 			t.Errorf("%d of %d entries", n, blocks)
 		}
 	})
+}
+
+// What is not durable is not shown, though the engine lets it be read.
+func TestOnlyDurableEntriesAreIndexed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tab := newTable(t, "eu-west-1")
+		l := tab.openLog(t, "a")
+		until := make(chan struct{})
+		tab.slow.Store(&until)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if _, err := l.Append([]audit.Entry{entryOf("x")}).Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}()
+		time.Sleep(time.Second)
+		if _, err := tab.Engine.Get(embedded.TableID, embedded.BlockKey(l.Name(), 1)); err != nil {
+			t.Errorf("the block cannot be read: %v", err)
+		}
+		if got := found(t, l, newest()); len(got) != 0 {
+			t.Errorf("found %q during the fsync", got)
+		}
+		tab.slow.Store(nil)
+		close(until)
+		<-done
+		time.Sleep(time.Second)
+		if got := found(t, l, newest()); len(got) != 1 {
+			t.Errorf("found %q after it", got)
+		}
+	})
+}
+
+// Blocks past what the next epoch's claim lets count are void.
+func TestVoidBlocksAreNotIndexed(t *testing.T) {
+	here, there := newTable(t, "eu-west-1"), newTable(t, "us-east-1")
+	l, far := here.openLog(t, "a"), there.openLog(t, "a")
+	add(t, far, "kept")
+	head, err := audit.VerifyLog(t.Context(), there, far.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, far, "void")
+	claim := audit.Claim{Log: far.Name(), PreviousBlocks: head.Blocks, PreviousSize: head.Size, PreviousRoot: head.Root}
+	claim.Log.Epoch++
+	item, err := audit.AppendClaim(nil, &claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, there.Engine, embedded.ClaimKey(claim.Log), item)
+	ship(t, there.Engine, here.Engine, everything)
+	if err := l.Reindex(); err != nil {
+		t.Fatal(err)
+	}
+	if got := found(t, l, newest()); !slices.Equal(got, []string{"kept"}) {
+		t.Errorf("found %q", got)
+	}
 }
 
 // Reindex builds the same rows from the blocks alone, whatever was there.
@@ -238,6 +298,32 @@ func TestAQueryIsBounded(t *testing.T) {
 		t.Errorf("%d entries, cursor %q, %v", len(page), next, err)
 	}
 	if got := found(t, l, q); !slices.Equal(got, []string{"needle"}) {
+		t.Errorf("found %q", got)
+	}
+}
+
+// A call that went through enough of an index gives a cursor too, though it
+// found nothing to read.
+func TestAQueryScansABoundedIndex(t *testing.T) {
+	tab := newTable(t, "eu-west-1")
+	l := tab.openLog(t, "a")
+	add(t, l, "x")
+	if err := l.Reindex(); err != nil {
+		t.Fatal(err)
+	}
+	others := make([]byte, 8+10*(embedded.MaxScanned*2/3/10)) // postings of another value
+	for _, ms := range []uint64{5000, 6000} {
+		row := embedded.ActorRows(l.Name(), "t", "key_1", embedded.Claimed{Time: ms, Index: ms})[0]
+		if err := tab.Engine.SetLocalBatch([]wal.KV{{Key: row.Key, Value: others}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := audit.Query{Tenant: "t", Actor: "key_1", Limit: 1}
+	page, next, err := l.Query(t.Context(), q)
+	if err != nil || len(page) != 0 || next == "" {
+		t.Errorf("%d entries, cursor %q, %v", len(page), next, err)
+	}
+	if got := found(t, l, q); !slices.Equal(got, []string{"x"}) {
 		t.Errorf("found %q", got)
 	}
 }

@@ -107,7 +107,15 @@ func TestOpenRefusesADamagedLog(t *testing.T) {
 		},
 		"tail of another tree": func(t *testing.T, tab *table, log audit.LogName) {
 			t.Helper()
-			tab.Rewrite(t, log, 3, func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
+			other := newTable(t, "eu-west-1")
+			l := other.openLog(t, "a") // the same but for its nonce
+			for range 4 {
+				add(t, l, "x")
+			}
+			other.Rewrite(t, log, 4, func(b []byte) []byte {
+				tab.Rewrite(t, log, 4, func([]byte) []byte { return b })
+				return b
+			})
 		},
 		"claim replaced": func(t *testing.T, tab *table, log audit.LogName) {
 			t.Helper()

@@ -137,7 +137,7 @@ func (s *server) refuse(x *exchange, p *problem) {
 		s.Logger.Warn().Err(p.cause).Str("code", p.code).Str("request_id", x.id).Msg("a request could not be served now")
 	}
 	s.respond(x, p.status, "application/problem+json", &api.Problem{
-		Type: "about:blank", Title: http.StatusText(p.status), Status: int32(p.status), //nolint:gosec // a status is three digits
+		Type: "about:blank", Title: http.StatusText(p.status), Status: int32(p.status),
 		Code: p.code, Detail: p.detail, Pointer: p.pointer, Items: problemItems(p.items), RequestID: x.id,
 	})
 }

@@ -27,8 +27,8 @@ func loads() []load {
 	return []load{
 		{"tokenize", "/v1/tokenize", func(dst []byte, random *rand.Rand, _ *server) []byte { return tokenizeBody(dst, random, 1) }},
 		{"detokenize", "/v1/detokenize", func(dst []byte, random *rand.Rand, s *server) []byte { return detokenizeBody(dst, random, s, 1) }},
-		{"tokenize ×100", "/v1/tokenize", func(dst []byte, random *rand.Rand, _ *server) []byte { return tokenizeBody(dst, random, batchSize) }},
-		{"detokenize ×100", "/v1/detokenize", func(dst []byte, random *rand.Rand, s *server) []byte {
+		{"tokenize×100", "/v1/tokenize", func(dst []byte, random *rand.Rand, _ *server) []byte { return tokenizeBody(dst, random, batchSize) }},
+		{"detokenize×100", "/v1/detokenize", func(dst []byte, random *rand.Rand, s *server) []byte {
 			return detokenizeBody(dst, random, s, batchSize)
 		}},
 	}

@@ -25,6 +25,7 @@ type config struct {
 	dir         string
 	vaultArgs   string
 	connections string
+	only        string
 	rounds      int
 	turn        time.Duration
 	tokens      int
@@ -45,6 +46,7 @@ func run(args []string, out, errOut io.Writer) int {
 	flags.StringVar(&c.dir, "dir", filepath.Join(".cache", "bench"), "where the servers keep their data: a real disk, or fsync costs nothing")
 	flags.StringVar(&c.vaultArgs, "vault", "dev --solo", "the vault's command and further flags; floor compares the floor with itself, which shows the noise")
 	flags.StringVar(&c.connections, "connections", "1,16,64", "numbers of connections")
+	flags.StringVar(&c.only, "only", "", "measure only requests of this name, such as tokenize×100")
 	flags.IntVar(&c.rounds, "rounds", 5, "turns of each server a row")
 	flags.DurationVar(&c.turn, "turn", 1500*time.Millisecond, "length of a turn")
 	flags.IntVar(&c.tokens, "tokens", 10_000, "tokens that detokenize picks from")
@@ -100,6 +102,9 @@ func bench(ctx context.Context, c config, out, errOut io.Writer) (err error) {
 	}
 	fmt.Fprint(out, header)
 	for _, load := range loads() {
+		if c.only != "" && c.only != load.name {
+			continue
+		}
 		for _, n := range counts {
 			row, err := compare(ctx, floor, vault, load, n, c)
 			if err != nil {

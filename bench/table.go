@@ -42,7 +42,7 @@ func (r row) String() string {
 		fmt.Sprintf("%5.0f %5.0f\n", r.rss, r.peak)
 }
 
-// pad counts letters, where a verb's width counts them too but × is two bytes.
+// pad counts letters; × is two bytes.
 func pad(s string, n int) string { return s + strings.Repeat(" ", max(0, n-len([]rune(s)))) }
 
 func median(v []float64) float64 {

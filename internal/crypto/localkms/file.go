@@ -32,6 +32,8 @@ const (
 	arnAccount  = "000000000000"
 	// multiRegionPrefix starts the id of a multi-Region key.
 	multiRegionPrefix = "mrk-"
+	// maxKeyID is what a blob's head has room for.
+	maxKeyID = 255
 )
 
 // keyFile is the file's JSON (docs/design/format.md §9).
@@ -80,7 +82,11 @@ func Create(c Config) (*KMS, error) {
 		return nil, fmt.Errorf("localkms: create the key file: %w", err)
 	}
 	k := newKMS(c)
-	if _, err := k.CreateKey(false); err != nil {
+	create := func() (string, error) { return k.CreateKey(false) }
+	if c.FirstKey != "" {
+		create = func() (string, error) { return k.CreateKeyAs(c.FirstKey) }
+	}
+	if _, err := create(); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -102,10 +108,6 @@ func (k *KMS) Keys() []string {
 
 // CreateKey adds a key and returns its ARN once the file is durable.
 func (k *KMS) CreateKey(multiRegion bool) (string, error) {
-	key, err := secret.GenerateKey(k.config.Random)
-	if err != nil {
-		return "", fmt.Errorf("localkms: create a key: %w", err)
-	}
 	id, err := uuid.NewRandomFromReader(k.config.Random)
 	if err != nil {
 		return "", fmt.Errorf("localkms: create a key: %w", err)
@@ -114,7 +116,20 @@ func (k *KMS) CreateKey(multiRegion bool) (string, error) {
 	if multiRegion {
 		name = multiRegionPrefix + strings.ReplaceAll(name, "-", "")
 	}
-	return k.add(name, key)
+	return k.CreateKeyAs(name)
+}
+
+// CreateKeyAs is CreateKey with an id of the caller's choice, so that the ARN
+// can be known before the key is there; "mrk-" starts that of a multi-Region key.
+func (k *KMS) CreateKeyAs(id string) (string, error) {
+	if id == "" || len(id) > maxKeyID || strings.ContainsAny(id, "/:") {
+		return "", errors.New("localkms: create a key: not an id")
+	}
+	key, err := secret.GenerateKey(k.config.Random)
+	if err != nil {
+		return "", fmt.Errorf("localkms: create a key: %w", err)
+	}
+	return k.add(id, key)
 }
 
 // Replicate adds a replica of another region's multi-Region key and returns
@@ -215,7 +230,7 @@ func (k *KMS) loadKey(entry fileKey) error {
 		return errors.New("a key has a wrong length")
 	}
 	id, ok := strings.CutPrefix(entry.ARN, "arn:aws:kms:"+k.config.Region+":"+arnAccount+":key/")
-	if !ok || id == "" || len(id) > 255 || k.keys[entry.ARN] != nil {
+	if !ok || id == "" || len(id) > maxKeyID || k.keys[entry.ARN] != nil {
 		return errors.New("an ARN is not of this region, or there twice")
 	}
 	master, err := newMasterKey(entry.ARN, key)

@@ -48,6 +48,8 @@ type Config struct {
 	Path   string    // of the key file
 	Region string    // the region in every ARN
 	Random io.Reader // nil: crypto/rand; safe for concurrent use
+	// FirstKey is the id of the key that Create makes; "": a random one.
+	FirstKey string
 }
 
 // KMS implements crypto.KMS and crypto.Prompt.

@@ -89,6 +89,27 @@ func TestReopenKeepsKeysAndSwitches(t *testing.T) {
 	}
 }
 
+func TestChosenIDs(t *testing.T) {
+	c := localkms.Config{Path: filepath.Join(t.TempDir(), "keys.json"), Region: "eu-west-1", FirstKey: "first"}
+	k := must(localkms.Create(c))(t)
+	if got := must(k.CreateKeyAs("mrk-chosen"))(t); got != "arn:aws:kms:eu-west-1:000000000000:key/mrk-chosen" {
+		t.Errorf("got %s", got)
+	}
+	for _, bad := range []string{"", "first", "a/b", "a:b", strings.Repeat("x", 256)} {
+		if _, err := k.CreateKeyAs(bad); err == nil {
+			t.Errorf("%q is an id", bad)
+		}
+	}
+	if got := must(localkms.Open(c))(t).Keys(); len(got) != 2 || got[0] != "arn:aws:kms:eu-west-1:000000000000:key/first" {
+		t.Errorf("kept %v", got)
+	}
+	c.Path += "2"
+	c.FirstKey = "a/b"
+	if _, err := localkms.Create(c); err == nil {
+		t.Error("created with what is no id")
+	}
+}
+
 func TestUnwritableFileChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	c := localkms.Config{Path: filepath.Join(dir, "sub", "keys.json"), Region: "eu-west-1"}

@@ -126,11 +126,14 @@ func (s *search) row(key, value []byte) (more bool, err error) {
 		s.second = sec
 	}
 	s.scanned += len(key) + len(value)
-	return true, parseRow(key, value, s.digest, func(c candidate) {
+	start := len(s.candidates)
+	err = parseRow(key, value, s.digest, func(c candidate) {
 		if s.from <= c.at.Time && c.at.Time < s.to && (s.after == nil || c.at.Compare(*s.after) < 0) {
 			s.candidates = append(s.candidates, c)
 		}
 	})
+	slices.Reverse(s.candidates[start:]) // nearly sorted already
+	return err == nil, err
 }
 
 // stop ends the call where more may follow.

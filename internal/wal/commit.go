@@ -180,8 +180,14 @@ func (e *Engine) commit(g *group) {
 		return nil
 	}))
 	shipped := e.tx.clock.seq != e.tx.start.seq
+	err = errors.Join(err, e.tx.finish())
 	if err == nil {
 		err = e.apply(batch)
+	}
+	// Behind the fence a failed write looks like one that was made, and what
+	// was not made may read as corrupt.
+	if fault := e.fence.err(); fault != nil {
+		err = fault
 	}
 	if err != nil {
 		e.tx.clock = e.tx.start
@@ -198,19 +204,10 @@ func (e *Engine) commit(g *group) {
 // apply makes the batch durable. An empty one needs no write: what its ops
 // read was committed by earlier groups, which are durable already.
 func (e *Engine) apply(batch *pebble.Batch) error {
-	if err := e.tx.finish(); err != nil {
-		return errors.Join(fmt.Errorf("wal: build the group: %w", err), batch.Close())
-	}
 	if batch.Count() > 0 {
 		if err := e.db.Apply(batch, pebble.Sync); err != nil {
-			e.fence.poison(err)
+			return err
 		}
-	}
-	// Behind the fence a failed write looks like one that was made.
-	if err := e.fence.err(); err != nil {
-		return err
-	}
-	if batch.Count() > 0 {
 		e.durable = uint64(batch.SeqNum()) + uint64(batch.Count())
 	}
 	return batch.Close()

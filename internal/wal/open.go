@@ -125,12 +125,12 @@ func (e *Engine) openDB(o Options) error {
 		if db != nil {
 			_ = db.Close() // of a frozen directory
 		}
-		return fault
+		err = fault
+	}
+	if pebble.IsCorruptionError(err) {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if err != nil {
-		if pebble.IsCorruptionError(err) {
-			return fmt.Errorf("%w: %w", ErrCorrupt, err)
-		}
 		return err
 	}
 	e.fence.opened()

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -94,29 +95,59 @@ func (e *Engine) GetMany(table byte, keys [][]byte, fn func(i int, value []byte)
 		return err
 	}
 	return e.read(func() error {
-		if len(keys) == 1 {
-			return e.getOne(e.db, table, keys, 0, fn)
+		iter, err := e.pointIter()
+		if err != nil {
+			return e.readError(err)
 		}
-		snapshot := e.db.NewSnapshot()
-		for i := range keys {
-			if err := e.getOne(snapshot, table, keys, i, fn); err != nil {
-				return errors.Join(err, snapshot.Close())
-			}
-		}
-		return snapshot.Close()
+		return errors.Join(e.seekAll(iter, table, keys, fn), e.closeIter(iter))
 	})
 }
 
-func (e *Engine) getOne(r pebble.Reader, table byte, keys [][]byte, i int, fn func(int, []byte) error) error {
-	var space [96]byte
-	raw, closer, err := r.Get(appendKey(space[:0], table, keys[i]))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return fn(i, nil)
+// keySpace holds most full keys without an allocation.
+const keySpace = 96
+
+// pointIter looks up single keys with SeekPrefixGE. Unlike pebble.DB.Get it
+// asks the filters of the last level too, where most keys are: what is looked
+// for is often absent (a tombstone, a record to insert), and a filter spares
+// the read of a block. It also sets up once what Get does for every key.
+func (e *Engine) pointIter() (*pebble.Iterator, error) {
+	return e.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+}
+
+// seek finds a key; nil: it is not there. The value is valid until the next seek.
+func (e *Engine) seek(iter *pebble.Iterator, key []byte) ([]byte, error) {
+	if !iter.SeekPrefixGE(key) || !bytes.Equal(iter.Key(), key) {
+		if err := iter.Error(); err != nil {
+			return nil, e.readError(err)
+		}
+		return nil, nil
 	}
+	raw, err := iter.ValueAndErr()
 	if err != nil {
-		return e.readError(err)
+		return nil, e.readError(err)
 	}
-	defer func() { _ = closer.Close() }() // a read buffer: closing cannot fail
+	return raw, nil
+}
+
+func (e *Engine) seekAll(iter *pebble.Iterator, table byte, keys [][]byte, fn func(int, []byte) error) error {
+	key := make([]byte, 0, keySpace)
+	for i := range keys {
+		key = appendKey(key[:0], table, keys[i])
+		raw, err := e.seek(iter, key)
+		if err == nil && raw == nil {
+			err = fn(i, nil)
+		} else if err == nil {
+			err = visit(raw, i, fn)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// visit hands an item's value to fn, nil for a grave.
+func visit(raw []byte, i int, fn func(int, []byte) error) error {
 	it, err := parseItem(raw)
 	if err != nil {
 		return err

@@ -8,8 +8,8 @@ import (
 // Sizes of one engine; a process may hold two within 150 MB.
 const (
 	cacheSize    = 16 << 20
-	memTableSize = 4 << 20
-	memTables    = 4 // writes wait when this many are full
+	memTableSize = 8 << 20
+	memTables    = 3 // writes wait when this many are full
 	filterBits   = 10
 )
 
@@ -22,7 +22,7 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		CacheSize:                   cacheSize,
 		MemTableSize:                e.memTable,
 		MemTableStopWritesThreshold: memTables,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		// Nothing may wait for a compaction without end, least of all in an
 		// engine that was poisoned meanwhile.
 		L0StopWritesThreshold:      1000,

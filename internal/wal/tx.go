@@ -2,7 +2,6 @@ package wal
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,7 +16,8 @@ type Tx struct {
 	e     *Engine
 	now   time.Time
 	batch *pebble.Batch
-	clock clock // the engine's, carried on to this group's writes
+	iter  *pebble.Iterator // of the state before the group, opened by the first read
+	clock clock            // the engine's, carried on to this group's writes
 
 	// seen holds what the group wrote or read, by full key; nil: absent.
 	seen map[string][]byte
@@ -182,17 +182,22 @@ func (tx *Tx) load(space byte, key []byte) ([]byte, error) {
 	if raw, ok := tx.seen[string(tx.key)]; ok {
 		return raw, nil
 	}
-	stored, closer, err := tx.e.db.Get(tx.key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		tx.seen[string(tx.key)] = nil
-		return nil, nil
+	if tx.iter == nil {
+		iter, err := tx.e.pointIter()
+		if err != nil {
+			return nil, tx.e.readError(err)
+		}
+		tx.iter = iter
 	}
+	raw, err := tx.e.seek(tx.iter, tx.key)
 	if err != nil {
-		return nil, tx.e.readError(err)
+		return nil, err
 	}
-	raw := tx.keep(stored)
+	if raw != nil {
+		raw = tx.keep(raw)
+	}
 	tx.seen[string(tx.key)] = raw
-	return raw, closer.Close()
+	return raw, nil
 }
 
 // set notes a write of the op under way; a nil value deletes.
@@ -283,8 +288,12 @@ func (tx *Tx) flush() error {
 	return nil
 }
 
-// finish adds the clock's row where the group has moved it.
+// finish ends reading, and adds the clock's row where the group has moved it.
 func (tx *Tx) finish() error {
+	if tx.iter != nil {
+		_ = tx.iter.Close() // repeats what the last seek has told its op
+		tx.iter = nil
+	}
 	if tx.clock == tx.start {
 		return nil
 	}

@@ -44,9 +44,7 @@ func (r *Ring) probe(ctx context.Context, g *region) {
 	if err == nil && !g.healthy.Load() {
 		err = tryKey(ctx, g)
 	}
-	if ctx.Err() == nil {
-		g.note(err, true)
-	}
+	g.note(err, true)
 }
 
 // tryKey makes a data key and opens it again, under a context that no record has.

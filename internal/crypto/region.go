@@ -174,8 +174,8 @@ func (g *region) newCall(probe bool) call {
 }
 
 // invoke makes one call within the region's timeout, even if the KMS ignores
-// its context, and notes the outcome unless the caller gave up first. The
-// result of a call that nobody waits for any more goes to discard.
+// its context, and notes the outcome; a caller that gave up says nothing of
+// the region. The result of a call that nobody waits for any more goes to discard.
 func invoke[T any](ctx context.Context, c call, do func(context.Context) (T, error), discard func(T)) (v T, err error) {
 	if ctx.Err() != nil {
 		return v, classify(ctx, nil)
@@ -188,7 +188,7 @@ func invoke[T any](ctx context.Context, c call, do func(context.Context) (T, err
 	if err != nil {
 		err = classify(ctx, err)
 	}
-	if ctx.Err() == nil && !c.probe {
+	if !c.probe {
 		c.note(err, false)
 	}
 	return v, err

@@ -334,6 +334,10 @@ func TestTenantSecret(t *testing.T) {
 			t.Errorf("%s: another secret, or data key %q", test.name, dataKey)
 		}
 	}
+	kmss[0].set(fails(crypto.ErrDenied))
+	if _, err := s.Rewrap(t.Context(), sealed.Message); !errors.Is(err, crypto.ErrDenied) {
+		t.Errorf("denied here, and no other copy: %v", err)
+	}
 	kmss[0].set(nil)
 
 	// A tenant's secret does not pass for a value, whatever place is asked for.
@@ -344,6 +348,28 @@ func TestTenantSecret(t *testing.T) {
 	if _, err := crypto.NewTenantKeys("tn_1", secret.Key{}); err == nil {
 		t.Error("keys were derived from nothing")
 	}
+}
+
+// A tenant's secret is repaired where a value would not be: beside a local key that is denied.
+func TestRepairOfATenantSecretBesideADenial(t *testing.T) {
+	c, kmss := remoteRing(t, 3)
+	s := localTo(t, c, "region-0")
+	kmss[2].set(fails(crypto.ErrThrottled))
+	sealed, err := s.SealTenantSecret(t.Context(), "tn_1", testKey(t, 5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := mustSeal(t, s, boundValue("x"))
+	kmss[2].set(nil)
+	kmss[0].set(fails(crypto.ErrDenied))
+	if _, err := s.Rewrap(t.Context(), value.Message); !errors.Is(err, crypto.ErrDenied) {
+		t.Errorf("a value: %v", err)
+	}
+	repaired, err := s.Rewrap(t.Context(), sealed.Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "present", repaired.Present, []string{"region-0", "region-1", "region-2"})
 }
 
 // Every input of a tenant's HMACs counts, and no two uses or lists of fields meet.

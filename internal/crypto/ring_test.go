@@ -12,6 +12,7 @@ import (
 
 	"piivault/internal/crypto"
 	"piivault/internal/crypto/localkms"
+	"piivault/internal/secret"
 )
 
 func TestNewRingRefuses(t *testing.T) {
@@ -280,6 +281,79 @@ func TestTimeoutOfADeafKMS(t *testing.T) {
 	})
 }
 
+// Calls that callers give up on do not pile up either, breaker or not.
+func TestAbandonedCallsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, kmss := remoteRing(t, 1)
+		r := mustRing(t, c)
+		s := crypto.NewSealer(r, nil, nil)
+		kmss[0].set(func(context.Context, string) error {
+			time.Sleep(time.Hour)
+			return nil
+		})
+		for range 200 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			if _, err := s.Seal(ctx, []crypto.Value{boundValue("x")}); err == nil {
+				t.Error("sealed by a KMS that says nothing")
+			}
+			cancel()
+		}
+		if n := kmss[0].calls.Load(); n != 64 {
+			t.Errorf("%d calls under way", n)
+		}
+		equal(t, "states", states(r), []string{"up"})
+		kmss[0].set(nil)
+		time.Sleep(2 * time.Hour)
+		mustSeal(t, s, boundValue("x"))
+	})
+}
+
+// What a call returns after its time changes nothing and is wiped.
+func TestLateAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, late := range []error{nil, crypto.ErrDenied} {
+			c, kmss := remoteRing(t, 2)
+			slow := &slowKMS{remoteKMS: kmss[0], late: late}
+			c.Regions[0].KMS = slow
+			r := mustRing(t, c)
+			s := crypto.NewSealer(r, nil, nil)
+			var wait sync.WaitGroup
+			wait.Go(func() { mustSeal(t, s, boundValue("x")) }) // opens the breaker after a second
+			time.Sleep(500 * time.Millisecond)
+			slow.delay.Store(int64(900 * time.Millisecond)) // in time, but after that
+			wait.Go(func() { mustSeal(t, s, boundValue("x")) })
+			time.Sleep(time.Hour)
+			wait.Wait()
+			equal(t, "states", states(r), []string{"down", "up"})
+			if key := slow.returned; key.IsZero() || !key.Equal(testKey(t, 0)) {
+				t.Error("a key that nobody waited for was not wiped")
+			}
+		}
+	})
+}
+
+// slowKMS makes its first data key far too late, and the others after a delay.
+type slowKMS struct {
+	*remoteKMS
+	late     error
+	delay    atomic.Int64
+	returned secret.Key // the first
+}
+
+func (k *slowKMS) GenerateDataKey(ctx context.Context, arn string, ec map[string]string) (secret.Key, []byte, error) {
+	if d := k.delay.Load(); d > 0 {
+		time.Sleep(time.Duration(d))
+		if k.late != nil {
+			return secret.Key{}, nil, k.late
+		}
+		return k.remoteKMS.GenerateDataKey(ctx, arn, ec)
+	}
+	key, blob, err := k.remoteKMS.GenerateDataKey(ctx, arn, ec)
+	time.Sleep(time.Minute)
+	k.returned = key
+	return key, blob, err
+}
+
 // A caller that gives up is told its own error, and the region is not blamed.
 func TestCallerGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -410,7 +484,8 @@ func TestAllBreakersOpen(t *testing.T) {
 			k.set(hangs)
 		}
 		for range 3 {
-			if _, err := s.Seal(t.Context(), []crypto.Value{v}); !errors.Is(err, crypto.ErrTooFewCopies) {
+			_, err := s.Seal(t.Context(), []crypto.Value{v})
+			if !errors.Is(err, crypto.ErrTooFewCopies) || errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("seal: %v", err)
 			}
 		}

@@ -190,6 +190,7 @@ def main():
         "frame length zero": ("malformed", message(key, context, edks, bound, frame_length=0)),
         "frame longer than the frame length": ("malformed", message(key, context, edks, bound, frame_length=len(bound) - 1)),
         "final frame is number two": ("malformed", message(key, context, edks, bound, sequence=2)),
+        "sequence is not the nonce": ("malformed", message(key, context, edks, bound, sequence=2, nonce=struct.pack(">8xI", 1))),
         "no final frame": ("malformed", message(key, context, edks, bound, end=1)),
         "nonce is not the sequence": ("malformed", message(key, context, edks, bound, nonce=counter(1, 12))),
         "trailing byte": ("malformed", message(key, context, edks, bound, tail=b"\0")),

@@ -324,6 +324,7 @@ func TestLateAnswers(t *testing.T) {
 			wait.Go(func() { mustSeal(t, s, boundValue("x")) })
 			time.Sleep(time.Hour)
 			wait.Wait()
+			synctest.Wait() // for the call that was given up
 			equal(t, "states", states(r), []string{"down", "up"})
 			if key := slow.returned; key.IsZero() || !key.Equal(testKey(t, 0)) {
 				t.Error("a key that nobody waited for was not wiped")

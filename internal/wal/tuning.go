@@ -5,9 +5,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 )
 
-// Sizes of one engine; a process may hold two within 150 MB.
+// Sizes of one engine; a process may hold two within 150 MB. Pebble takes the
+// memtables out of the cache's size: what they leave is for blocks. Records
+// are encrypted, so blocks are not compressed.
 const (
-	cacheSize    = 16 << 20
+	cacheSize    = 24 << 20
 	memTableSize = 8 << 20
 	memTables    = 3 // writes wait when this many are full
 	filterBits   = 10

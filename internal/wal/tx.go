@@ -44,8 +44,8 @@ type undo struct {
 	had   bool
 }
 
-// arenaSize is what a Tx keeps for the next group.
-const arenaSize = 64 << 10
+// arenaSize is what a Tx keeps for the next group: room for some batches.
+const arenaSize = 1 << 20
 
 // Now is the group's time.
 func (tx *Tx) Now() time.Time { return tx.now }
@@ -64,6 +64,15 @@ func (tx *Tx) Get(table byte, key []byte) (value []byte, found bool, err error) 
 		return nil, false, err
 	}
 	return it.value, true, nil
+}
+
+// Absent tells the group that there is no such item, which spares looking for
+// it: for keys that were drawn at random just now.
+func (tx *Tx) Absent(table byte, key []byte) {
+	tx.key = appendKey(tx.key[:0], table, key)
+	if _, known := tx.seen[string(tx.key)]; !known {
+		tx.seen[string(tx.key)] = nil
+	}
 }
 
 // GetLocal reads a local row, as this group has left it so far.

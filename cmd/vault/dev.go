@@ -79,6 +79,7 @@ func runDev(ctx context.Context, cfg devConfig, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
+	tuneMemory()
 	poisoned := make(chan error, 2*len(cfg.addrs))
 	world, err := sim.Open(ctx, sim.Config{
 		Dir: cfg.data, Regions: devRegions(), Solo: cfg.solo, Types: types, Logger: logger,
@@ -207,11 +208,12 @@ func (s devServers) serve(ctx context.Context, poisoned <-chan error) error {
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	for _, d := range s {
-		err = errors.Join(err, d.server.Shutdown(drain))
+	drained := make([]error, len(s))
+	for i, d := range s {
+		wg.Go(func() { drained[i] = d.server.Shutdown(drain) }) // all at once: none goes on taking requests
 	}
 	wg.Wait()
-	return err
+	return errors.Join(append(drained, err)...)
 }
 
 // screen is what somebody who has just started it needs to see.

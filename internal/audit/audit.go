@@ -59,9 +59,9 @@ type Pending interface {
 
 // Log is the one writer of one process life's log. It is safe for concurrent use.
 type Log interface {
-	// Append begins to make entries durable and does not block. The slice
-	// belongs to the log afterwards. It keeps the entries' order, and all of
-	// them are durable or none is.
+	// Append begins to make entries durable and does not block. It keeps the
+	// entries' order, and all of them are durable or none is. It encodes them
+	// before it returns and keeps no reference to them.
 	Append(entries []Entry) Pending
 }
 

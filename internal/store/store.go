@@ -65,6 +65,10 @@ type New struct {
 	// Links are subject ids of a deterministic record: an L#g#subject each,
 	// durable before R#g. A New with Links whose R#g exists still writes them.
 	Links []string
+	// Fresh: the ID comes from at least 128 random bits that were drawn for
+	// this record, so nothing of it can exist and the store need not look.
+	// Inserting the same record again, after an error, is still safe.
+	Fresh bool
 }
 
 // Outcome of one New.

@@ -1,7 +1,6 @@
 package vault_test
 
 import (
-	"runtime"
 	"testing"
 
 	"piivault/internal/secret"
@@ -31,21 +30,7 @@ func BenchmarkTokenize(b *testing.B) {
 // BenchmarkDetokenize reveals one value a call, from many callers at once.
 func BenchmarkDetokenize(b *testing.B) {
 	w := newWorld(b, solo)
-	var tokens []secret.Text
-	for range 20 {
-		req := vault.TokenizeRequest{}
-		for range 500 {
-			req.Items = append(req.Items, value("email", "ann@example.com"))
-		}
-		out, err := w.a.Tokenize(b.Context(), w.admin, req)
-		if err != nil {
-			b.Fatal(err)
-		}
-		for _, item := range out {
-			tokens = append(tokens, item.Token)
-		}
-	}
-	runtime.GC()
+	tokens := w.tokens(b, 10_000)
 	b.ReportAllocs()
 	b.SetParallelism(parallelism)
 	b.ResetTimer()
@@ -56,4 +41,59 @@ func BenchmarkDetokenize(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkTokenizeBatch keeps 100 values a call.
+func BenchmarkTokenizeBatch(b *testing.B) {
+	w := newWorld(b, solo)
+	b.ReportAllocs()
+	b.SetParallelism(parallelism / 4)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := w.a.Tokenize(b.Context(), w.admin, batchOf(100)); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+func batchOf(n int) vault.TokenizeRequest {
+	req := vault.TokenizeRequest{}
+	for range n {
+		req.Items = append(req.Items, value("email", "ann@example.com"))
+	}
+	return req
+}
+
+// BenchmarkDetokenizeBatch reveals 100 values a call.
+func BenchmarkDetokenizeBatch(b *testing.B) {
+	w := newWorld(b, solo)
+	tokens := w.tokens(b, 10_000)
+	b.ReportAllocs()
+	b.SetParallelism(parallelism / 4)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			at := i * 7919 % (len(tokens) - 100)
+			if _, err := w.a.Detokenize(b.Context(), w.admin, ask(tokens[at:at+100]...)); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+// tokens makes n records.
+func (w *world) tokens(b *testing.B, n int) []secret.Text {
+	b.Helper()
+	var tokens []secret.Text
+	for len(tokens) < n {
+		out, err := w.a.Tokenize(b.Context(), w.admin, batchOf(500))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, item := range out {
+			tokens = append(tokens, item.Token)
+		}
+	}
+	return tokens
 }

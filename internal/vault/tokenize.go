@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"piivault/internal/audit"
@@ -34,6 +33,7 @@ type draft struct {
 	expires int64
 	token   secret.Text
 	ref     store.Ref
+	fresh   bool // the token is of random bits drawn just now
 	gen     uint32
 	sealed  crypto.Sealed
 	allowed authz.Decision
@@ -218,6 +218,7 @@ func (b *batch) assignTokens() {
 			})
 		default:
 			b.v.random(token.Secret[:])
+			d.fresh = true
 		}
 		d.token = token.Text()
 		d.ref = store.Ref{Tenant: b.c.Principal.Tenant, ID: b.keys.RecordID(d.token), Generations: d.typ.Token == pii.Deterministic}
@@ -363,6 +364,7 @@ func (b *batch) needs(d *draft) (store.New, bool) {
 	if d.adopted != nil {
 		return n, len(n.Links) > 0
 	}
+	n.Fresh = d.fresh
 	n.Record = &store.Record{
 		Key:  store.Key{Tenant: d.ref.Tenant, ID: d.ref.ID, Generation: d.gen},
 		Type: d.typ.Name, Message: d.sealed.Message, Created: b.now.UnixMilli(), Expires: d.expires,
@@ -396,7 +398,6 @@ func (b *batch) write(ctx context.Context) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	written := slices.Clone(entries)
 	pending := b.v.Log.Append(entries)
 	outcomes, err := b.v.insert(ctx, records)
 	receipt, auditErr := pending.Wait(ctx)
@@ -404,14 +405,14 @@ func (b *batch) write(ctx context.Context) error {
 	case auditErr != nil:
 		return auditUnavailable(auditErr)
 	case err != nil:
-		return errors.Join(unavailable("unavailable", err), b.v.retract(ctx, receipt, written))
+		return errors.Join(unavailable("unavailable", err), b.v.retract(ctx, receipt, entries))
 	}
 	for d := range b.standing() {
 		d.done = d.adopted != nil
 	}
 	for i, w := range writes {
 		about := receipt.At(w.entry)
-		if err := b.settle(ctx, w.draft, outcomes[i], followUp(written[w.entry], about, audit.Failed)); err != nil {
+		if err := b.settle(ctx, w.draft, outcomes[i], followUp(entries[w.entry], about, audit.Failed)); err != nil {
 			return err
 		}
 	}

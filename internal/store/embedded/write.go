@@ -14,6 +14,7 @@ import (
 type encoded struct {
 	record, tombstone, value []byte
 	links                    [][]byte
+	fresh                    bool
 }
 
 func encode(n store.New) (e encoded, err error) {
@@ -30,6 +31,7 @@ func encode(n store.New) (e encoded, err error) {
 	buf = appendRow(buf, r.Key, kindTombstone, "")
 	buf = appendRecord(buf, r)
 	e.record, e.tombstone, e.value = buf[:size:size], buf[size:2*size:2*size], buf[2*size:]
+	e.fresh = n.Fresh
 	for _, subject := range n.Links {
 		if subject == "" || len(subject) > maxName {
 			return e, fmt.Errorf("%w: a link has no subject of 1 to 255 bytes", errInvalid)
@@ -65,6 +67,10 @@ func (s *Store) Insert(ctx context.Context, records []store.New) ([]store.Outcom
 }
 
 func (e *encoded) insert(tx *wal.Tx) (store.Outcome, error) {
+	if e.fresh {
+		tx.Absent(tableID, e.tombstone)
+		tx.Absent(tableID, e.record)
+	}
 	buried, err := has(tx, e.tombstone)
 	if err != nil || buried {
 		return store.Buried, err

@@ -81,7 +81,7 @@ func (e *refusedError) Error() string {
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, a *app, args []string) int {
-	root := newRoot(a)
+	root := newRoot(a) //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
@@ -141,7 +141,7 @@ Exit codes: 0 all done; 1 failed or interrupted; 2 wrong usage;
 	root.SetIn(a.stdin)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%v", err) })
 	root.AddCommand(
-		newDevCommand(), newImportCommand(a), newExportCommand(a), newTokenizeCommand(a), newDetokenizeCommand(a),
+		newDevCommand(), newDevKMSCommand(), newImportCommand(a), newExportCommand(a), newTokenizeCommand(a), newDetokenizeCommand(a),
 		newExplainCommand(a), newEraseCommand(a), newTypesCommand(a), newRegionsCommand(a),
 		newRepairCommand(a), newKeyCommand(a), newAuditCommand(a), newVersionCommand(a),
 	)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"testing"
@@ -31,8 +30,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"fault":  scriptFault,
-			"masked": func(ts *testscript.TestScript, _ bool, _ []string) { scriptVault(ts).Masked = true },
+			"fault": scriptFault,
+			"masked": func(ts *testscript.TestScript, _ bool, _ []string) {
+				scriptVault(ts).Change(func(s *fakevault.Server) { s.Masked = true })
+			},
 			"stored": scriptStored,
 		},
 	})
@@ -47,19 +48,22 @@ func scriptVault(ts *testscript.TestScript) *fakevault.Server {
 // fault PATH FROM STATUS CODE: requests to PATH from the FROM-th on fail.
 func scriptFault(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
-		scriptVault(ts).Before = nil
+		scriptVault(ts).Change(func(s *fakevault.Server) { s.Before = nil })
 		return
 	}
 	from, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	status, err := strconv.Atoi(args[2])
 	ts.Check(err)
-	scriptVault(ts).Before = func(path string, n int) *fakevault.Fault {
-		if path == args[0] && n >= from {
-			return &fakevault.Fault{Status: status, Code: args[3], RetryAfter: strconv.Itoa(http.StatusTeapot)}
+	fault := &fakevault.Fault{Status: status, Code: args[3]}
+	scriptVault(ts).Change(func(s *fakevault.Server) {
+		s.Before = func(path string, n int) *fakevault.Fault {
+			if path == args[0] && n >= from {
+				return fault
+			}
+			return nil
 		}
-		return nil
-	}
+	})
 }
 
 // stored N: the vault holds N records.

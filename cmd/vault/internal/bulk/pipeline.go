@@ -42,7 +42,8 @@ func (r *run) pump(ctx context.Context) error {
 	g.Go(func() error {
 		defer close(order)
 		defer close(work)
-		return r.cut(ctx, work, order)
+		r.cut(ctx, work, order)
+		return nil
 	})
 	for range r.c.Parallel {
 		g.Go(func() error {
@@ -60,22 +61,22 @@ func (r *run) pump(ctx context.Context) error {
 // cut makes batches until the end of the input or of ctx. A batch that is in
 // order is always done sooner or later; a reading error travels in one of its
 // own, for the batches before it count.
-func (r *run) cut(ctx context.Context, work, order chan<- *batch) error {
+func (r *run) cut(ctx context.Context, work, order chan<- *batch) {
 	for ordinal := r.state.Batches; ctx.Err() == nil; ordinal++ {
 		b := r.nextBatch(ordinal)
 		if errors.Is(b.err, io.EOF) {
 			r.ended.Store(true)
-			return nil
+			return
 		}
 		failed := b.err != nil
 		select {
 		case order <- b:
 		case <-ctx.Done():
-			return nil
+			return
 		}
 		if failed {
 			close(b.done)
-			return nil
+			return
 		}
 		select {
 		case work <- b:
@@ -84,7 +85,6 @@ func (r *run) cut(ctx context.Context, work, order chan<- *batch) error {
 			close(b.done)
 		}
 	}
-	return nil
 }
 
 func (r *run) write(order <-chan *batch) error {

@@ -78,9 +78,7 @@ func waiting(why string, wait time.Duration) string {
 func (l *Lines) line(s Status, t time.Time) string {
 	text := fmt.Sprintf("%s rows, %s refused", Count(s.Rows), Count(s.Refused))
 	seconds := t.Sub(l.began).Seconds()
-	if seconds > 0 {
-		text += fmt.Sprintf(", %s rows/s", Count(int64(float64(s.Rows-l.first.Rows)/seconds)))
-	}
+	text += fmt.Sprintf(", %s rows/s", Count(perSecond(s.Rows-l.first.Rows, t.Sub(l.began))))
 	if moved := s.Done - l.first.Done; s.Total > 0 && moved > 0 {
 		left := time.Duration(seconds * float64(s.Total-s.Done) / float64(moved) * float64(time.Second))
 		text += fmt.Sprintf(", %d %% done, %s left", s.Done*100/s.Total, left.Round(time.Second))
@@ -93,57 +91,72 @@ func (*Lines) Close() {}
 
 // Bar draws a progress bar; for terminals.
 type Bar struct {
-	bar   *progressbar.ProgressBar // locks itself
 	label string
 	now   func() time.Time
 
-	mu   sync.Mutex // guards last
-	last time.Time
+	mu          sync.Mutex // guards all below
+	bar         *progressbar.ProgressBar
+	began, last time.Time
+	first       *Status // where this run began
 }
 
 // NewBar draws on w, which must be a terminal. The bar measures bytes of the
 // input, the one total that is known beforehand.
 func NewBar(w io.Writer, label string, now func() time.Time) *Bar {
-	return &Bar{label: label, now: now, bar: progressbar.NewOptions64(-1,
+	return &Bar{label: label, now: now, began: now(), bar: progressbar.NewOptions64(-1,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetDescription(label),
 		progressbar.OptionSetWidth(24),
 		progressbar.OptionSetPredictTime(true),
-		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetSpinnerChangeInterval(0), // else it draws from a goroutine that nobody can end
 		progressbar.OptionClearOnFinish(),
 	)}
 }
 
 // Update moves the bar, ten times a second at most.
 func (b *Bar) Update(s Status) {
-	if !b.due() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rate, due := b.rate(s)
+	if !due {
 		return
 	}
 	if s.Total > 0 && b.bar.GetMax64() != s.Total {
 		b.bar.ChangeMax64(s.Total)
 	}
-	b.bar.Describe(fmt.Sprintf("%s %s rows, %s refused", b.label, Count(s.Rows), Count(s.Refused)))
+	b.bar.Describe(fmt.Sprintf("%s %s rows, %s refused, %s rows/s", b.label, Count(s.Rows), Count(s.Refused), Count(rate)))
 	_ = b.bar.Set64(s.Done) // nothing to do when the terminal is gone
 }
 
-func (b *Bar) due() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (b *Bar) rate(s Status) (rowsPerSecond int64, due bool) {
+	if b.first == nil {
+		b.first = &s
+	}
 	t := b.now()
 	if t.Sub(b.last) < 100*time.Millisecond {
-		return false
+		return 0, false
 	}
 	b.last = t
-	return true
+	return perSecond(s.Rows-b.first.Rows, t.Sub(b.began)), true
+}
+
+func perSecond(n int64, d time.Duration) int64 {
+	return int64(float64(n) / max(d.Seconds(), 0.001))
 }
 
 // Waiting says so beside the bar.
 func (b *Bar) Waiting(why string, wait time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.bar.Describe(b.label + " " + waiting(why, wait))
 }
 
 // Close takes the bar away.
-func (b *Bar) Close() { _ = b.bar.Clear() }
+func (b *Bar) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_ = b.bar.Clear() // nothing to do when the terminal is gone
+}
 
 // Count writes n with its thousands apart: 12,345.
 func Count(n int64) string {

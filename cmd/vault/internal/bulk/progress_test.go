@@ -39,10 +39,12 @@ func TestBarShowsRowsAndLeavesNothing(t *testing.T) {
 	var out bytes.Buffer
 	clock := time.Unix(0, 0)
 	b := bulk.NewBar(&out, "tokenized", func() time.Time { return clock })
+	b.Update(bulk.Status{Counts: bulk.Counts{Rows: 345}})
+	clock = clock.Add(2 * time.Second)
 	b.Update(bulk.Status{Counts: bulk.Counts{Rows: 12345, Refused: 6}, Done: 50, Total: 100})
 	b.Update(bulk.Status{Done: 99, Total: 100}) // too soon
 	b.Waiting("the vault answered 503 unavailable", 2*time.Second)
-	if got := out.String(); !strings.Contains(got, "12,345 rows, 6 refused") || !strings.Contains(got, "50%") || strings.Contains(got, "99%") || !strings.Contains(got, "trying again in 2s") {
+	if got := out.String(); !strings.Contains(got, "12,345 rows, 6 refused, 6,000 rows/s") || !strings.Contains(got, "50%") || strings.Contains(got, "99%") || !strings.Contains(got, "trying again in 2s") {
 		t.Errorf("bar %q", got)
 	}
 	b.Close()

@@ -43,24 +43,30 @@ type Record struct {
 }
 
 // Server is an http.Handler. Its hooks are called one at a time, with the
-// number of the request to that path, from 1; nil means no fault.
+// number of the request to that path, from 1; nil means no fault. While it
+// serves, exported fields are set inside Change.
 type Server struct {
 	Before func(path string, n int) *Fault // nothing is applied
 	After  func(path string, n int) *Fault // all is applied
 	Masked bool                            // policy shows values masked at most
 	Limit  int                             // items per request, 0: 500
 
-	mu       sync.Mutex // guards all below and the hooks
+	mu       sync.Mutex // guards all below and, while serving, all above
 	records  map[string]*Record
 	requests map[string]int
-	queries  []client.AuditQueryRequest
 	repairs  int
-	revoked  []string
 }
 
 // New returns an empty vault.
 func New() *Server {
 	return &Server{records: map[string]*Record{}, requests: map[string]int{}}
+}
+
+// Change sets fields while it serves.
+func (s *Server) Change(set func(*Server)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set(s)
 }
 
 // Records returns a copy of what it holds, by token.
@@ -79,20 +85,6 @@ func (s *Server) Requests(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.requests[path]
-}
-
-// Queries returns the audit queries so far.
-func (s *Server) Queries() []client.AuditQueryRequest {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.queries
-}
-
-// Forget erases what it holds, as another vault would be.
-func (s *Server) Forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.records)
 }
 
 // refusal is an answer that is a problem.
@@ -164,7 +156,7 @@ func (s *Server) route(r *http.Request) (any, *refusal) {
 			{Name: "eu-west-1", Kms: client.KmsStateUp}, {Name: "us-east-1", Kms: client.KmsStateDown, MissingCopies: 17},
 		}}, nil
 	case "POST /v1/audit/query":
-		return with(r, s.query)
+		return with(r, query)
 	}
 	return s.manage(r)
 }
@@ -187,8 +179,7 @@ func (s *Server) manage(r *http.Request) (any, *refusal) {
 	case "GET /v1/keys":
 		return client.KeysResponse{Keys: []client.KeyInfo{{ID: "4f0c2a9be1d7", Name: "shipping\x1b[2J", Roles: []string{"reader", "writer"}, Created: created}}}, nil
 	case "POST /v1/keys/revoke":
-		return with(r, func(req client.RevokeKeyRequest) (any, *refusal) {
-			s.revoked = append(s.revoked, req.ID)
+		return with(r, func(client.RevokeKeyRequest) (any, *refusal) {
 			return client.RevokeKeyResponse{NotReached: []string{}}, nil
 		})
 	}
@@ -342,13 +333,16 @@ func types() client.TypesResponse {
 	return answer
 }
 
-// query answers two pages of one entry.
-func (s *Server) query(req client.AuditQueryRequest) (any, *refusal) {
-	s.queries = append(s.queries, req)
+// query answers two pages of one entry, which shows the filters that came.
+func query(req client.AuditQueryRequest) (any, *refusal) {
 	at, _ := time.Parse(time.RFC3339, Created)
 	e := client.AuditEntry{
-		Log: "eu-west-1/dev/1", Index: 7, Time: at, RequestID: "req-1", Tenant: "t", Actor: "key_0123456789ab",
-		Authentication: "api_key", Action: "detokenize", Purpose: "support", Region: "eu-west-1", Outcome: "authorized",
+		Log: "eu-west-1/dev/1", Index: 7, Time: at, RequestID: "req-1", Tenant: "t", Authentication: "api_key", Region: "eu-west-1",
+		Actor: req.Actor, Action: req.Action, Outcome: req.Outcome, Type: req.Type, Purpose: req.Purpose, Record: req.Record,
+		Subject: req.SubjectID, Ticket: fmt.Sprintf("%s..%s", req.From.Format(time.DateOnly), req.To.Format(time.DateOnly)),
+	}
+	if req.Token != "" {
+		e.Record = "hash of " + req.Token
 	}
 	if req.Cursor == "page-2" {
 		e.Index = 6

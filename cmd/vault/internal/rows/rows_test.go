@@ -98,6 +98,17 @@ func TestCSVRows(t *testing.T) {
 	}
 }
 
+func TestReplacementsMayComeInAnyOrder(t *testing.T) {
+	list, err := readAll(`{"c":"3", "b":"2","a":"1"}`, rows.Config{Format: rows.JSONL, Fields: []string{"a", "b", "c"}})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d rows, error %v", len(list), err)
+	}
+	got := list[0].Append([]byte("> "), []rows.Replacement{{Field: 0, Text: "one"}, {Field: 2, Text: "three"}, {Field: 1, Text: `"two"`}})
+	if want := `> {"c":"three", "b":"\"two\"","a":"one"}`; string(got) != want {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestPositionsAndLines(t *testing.T) {
 	text := "a,b\n1,\"x\ny\"\n\n2,z\n3,bad\"\n4,w"
 	list, err := readAll(text, rows.Config{Format: rows.CSV, Fields: []string{"b"}})

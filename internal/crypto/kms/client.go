@@ -1,0 +1,148 @@
+package kms
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+const (
+	defaultMaxConns = 128
+	// idleTimeout is below the 350 s after which AWS's load balancers and VPC
+	// endpoints forget a connection without a word.
+	idleTimeout = 90 * time.Second
+	// dialTimeout bounds a dial that outlives the call it was begun for.
+	dialTimeout = 3 * time.Second
+
+	maxAttempts = 2
+	retryDelay  = 20 * time.Millisecond
+)
+
+// Config is one region's client.
+type Config struct {
+	// Region is the name of the AWS region that signs and, without Endpoint, serves.
+	Region string
+	// Endpoint is the URL of a KMS-compatible server or a VPC endpoint; "": AWS's own for the region.
+	Endpoint string
+	// FIPS asks for AWS's FIPS 140 endpoint; not together with Endpoint.
+	FIPS bool
+	// Credentials sign the requests, of all regions if so wished: DefaultCredentials.
+	Credentials aws.CredentialsProvider
+	// MaxConns bounds the connections, all of which are kept while idle; a call
+	// beyond waits for one within its context. 0: 128, some 10,000 calls a second.
+	MaxConns int
+}
+
+func (c Config) validate() error {
+	if c.Region == "" || c.Credentials == nil || c.MaxConns < 0 {
+		return errors.New("a region, credentials and a number of connections are needed")
+	}
+	if c.Endpoint == "" {
+		return nil
+	}
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+		return errors.New("the endpoint is not the URL of a server")
+	}
+	if c.FIPS {
+		return errors.New("an endpoint of one's own cannot be AWS's FIPS endpoint")
+	}
+	return nil
+}
+
+func fips(on bool) aws.FIPSEndpointState {
+	if on {
+		return aws.FIPSEndpointStateEnabled
+	}
+	return aws.FIPSEndpointStateDisabled
+}
+
+// newHTTPClient keeps every connection it makes, up to the bound, so that a
+// burst does not pay for handshakes twice. HTTP/1.1 only, which is what KMS
+// speaks: a call that hangs then costs its own connection and no other's call.
+// Redirects are not followed: a body may hold a data key.
+func newHTTPClient(c Config) *http.Client {
+	conns := c.MaxConns
+	if conns == 0 {
+		conns = defaultMaxConns
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			TLSHandshakeTimeout:   dialTimeout,
+			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
+			Protocols:             protocols,
+			MaxConnsPerHost:       conns,
+			MaxIdleConns:          conns,
+			MaxIdleConnsPerHost:   conns,
+			IdleConnTimeout:       idleTimeout,
+			ExpectContinueTimeout: time.Second,
+			DisableCompression:    true, // answers are small
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// inMemory gives net/http a body that it knows to be in memory. From the SDK's
+// own it sends the headers first and the body with a second system call, after
+// which the SDK may close the body under net/http's last look at it: the
+// request succeeds, and its connection is lost (smithy-go v1.28,
+// safeWriteToReadCloser). It also lets net/http try another connection when
+// one that was idle turns out closed before anything was sent.
+type inMemory struct{ *http.Client }
+
+// Do sends a request of the SDK, which makes one for each attempt.
+func (c inMemory) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.ContentLength > 0 {
+		body := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			return nil, fmt.Errorf("kms: read the request: %w", err)
+		}
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return c.Client.Do(r)
+}
+
+// errCredentials stands for every failure to get credentials: the providers' own texts are not ours to show.
+var errCredentials = errors.New("kms: no credentials")
+
+// credentials hides why credentials are missing.
+type credentials struct{ aws.CredentialsProvider }
+
+func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	found, err := c.CredentialsProvider.Retrieve(ctx)
+	if err != nil {
+		return aws.Credentials{}, errCredentials
+	}
+	return found, nil
+}
+
+// onceMore retries a fault once, after a pause; routing around it is the
+// ring's business. A pause that does not fit into the context ends with it.
+type onceMore struct{ aws.NopRetryer }
+
+// IsErrorRetryable reports a fault that another attempt may not meet. After a
+// timeout nothing is left to try with, and credentials have retries of their own.
+func (onceMore) IsErrorRetryable(err error) bool {
+	f := faultOf(err)
+	return f.transient && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
+}
+
+// MaxAttempts counts the first.
+func (onceMore) MaxAttempts() int { return maxAttempts }
+
+// RetryDelay is short: the deadline is about a second.
+func (onceMore) RetryDelay(int, error) (time.Duration, error) { return retryDelay, nil }

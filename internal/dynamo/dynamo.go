@@ -1,0 +1,146 @@
+// Package dynamo is the DynamoDB client of the adapters: one per region, with
+// a pool of connections that is kept, deadlines that hold, retries that know
+// whether a write may have been applied, and errors told apart. Items are
+// hand-built attribute maps; nothing reflects.
+//
+// No error carries a text of the service's: it may repeat what was sent.
+package dynamo
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+)
+
+const (
+	defaultMaxConns = 256
+	defaultAttempt  = 2 * time.Second
+	// idleTimeout is below the 350 s after which AWS's load balancers and VPC
+	// endpoints forget a connection without a word.
+	idleTimeout = 90 * time.Second
+	// dialTimeout bounds a dial that outlives the call it was begun for.
+	dialTimeout = 3 * time.Second
+)
+
+// Config is one region's client.
+type Config struct {
+	// Region is the AWS region that signs and, without Endpoint, serves.
+	Region string
+	// Endpoint is the URL of a compatible server or a VPC endpoint; "": AWS's own for the region.
+	Endpoint string
+	// Credentials sign the requests.
+	Credentials aws.CredentialsProvider
+	// MaxConns bounds the connections, all of which are kept while idle; a call
+	// beyond waits for one within its context. Default 256, some 50,000 calls a second.
+	MaxConns int
+	// Attempt bounds one attempt of a call, so that a server that hangs leaves
+	// time for another. Default 2 s.
+	Attempt time.Duration
+	// Transport replaces the pool of connections: tests inject faults here.
+	Transport http.RoundTripper
+}
+
+func (c *Config) complete() error {
+	if c.Region == "" || c.Credentials == nil || c.MaxConns < 0 || c.Attempt < 0 {
+		return errors.New("dynamo: a region, credentials, and no negative bounds are needed")
+	}
+	if c.Endpoint != "" {
+		u, err := url.Parse(c.Endpoint)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+			return errors.New("dynamo: the endpoint is not the URL of a server")
+		}
+	}
+	if c.MaxConns == 0 {
+		c.MaxConns = defaultMaxConns
+	}
+	if c.Attempt == 0 {
+		c.Attempt = defaultAttempt
+	}
+	if c.Transport == nil {
+		c.Transport = newTransport(c.MaxConns)
+	}
+	return nil
+}
+
+// Client calls DynamoDB in one region. It is safe for concurrent use.
+type Client struct {
+	db      *dynamodb.Client
+	http    *http.Client
+	region  string
+	attempt time.Duration
+	jitter  func(time.Duration) time.Duration
+}
+
+// New returns a region's client. It does not call anything.
+func New(c Config) (*Client, error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	client := &Client{
+		http: &http.Client{
+			Transport:     c.Transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		region: c.Region, attempt: c.Attempt, jitter: jitter,
+	}
+	options := dynamodb.Options{
+		Region: c.Region, Credentials: credentials{c.Credentials}, HTTPClient: client.http,
+		Retryer: aws.NopRetryer{}, // call retries, which must know what an earlier attempt may have done
+		// TLS protects answers; the checksum would cost every answer a pass.
+		DisableValidateResponseChecksum: true,
+	}
+	if c.Endpoint != "" {
+		options.BaseEndpoint = aws.String(c.Endpoint)
+	}
+	client.db = dynamodb.New(options)
+	return client, nil
+}
+
+// Region is the client's.
+func (c *Client) Region() string { return c.region }
+
+// Close closes the idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// newTransport keeps every connection it makes, up to the bound, so that a
+// burst does not pay for handshakes twice.
+func newTransport(conns int) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // all that DynamoDB speaks
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSHandshakeTimeout: dialTimeout,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
+		Protocols:           protocols,
+		MaxConnsPerHost:     conns,
+		MaxIdleConns:        conns,
+		MaxIdleConnsPerHost: conns,
+		IdleConnTimeout:     idleTimeout,
+		DisableCompression:  true, // ciphertext does not compress
+	}
+}
+
+// jitter draws a pause of up to d.
+func jitter(d time.Duration) time.Duration {
+	return rand.N(d) //nolint:gosec // spreads retries; nothing secret
+}
+
+// credentials hides why credentials are missing: a provider's text is not ours to show.
+type credentials struct{ aws.CredentialsProvider }
+
+func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	found, err := c.CredentialsProvider.Retrieve(ctx)
+	if err != nil {
+		return aws.Credentials{}, errCredentials
+	}
+	return found, nil
+}

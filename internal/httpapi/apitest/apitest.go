@@ -51,6 +51,13 @@ func New(tb testing.TB) *Contract {
 	return &Contract{t: tb, router: router, codes: CodesOf(doc)}
 }
 
+// For is the same contract, reporting to another test: loading it takes a while.
+func (c *Contract) For(t testing.TB) *Contract {
+	other := *c
+	other.t = t
+	return &other
+}
+
 // Load parses and validates openapi.yaml, its examples too.
 func Load(tb testing.TB) *openapi3.T {
 	tb.Helper()

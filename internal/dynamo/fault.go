@@ -42,8 +42,7 @@ type fault struct {
 }
 
 func faultOf(err error) fault {
-	var canceled *types.TransactionCanceledException
-	if errors.As(err, &canceled) {
+	if canceled, ok := errors.AsType[*types.TransactionCanceledException](err); ok {
 		return faultOfReasons(canceled.CancellationReasons)
 	}
 	var answer smithy.APIError

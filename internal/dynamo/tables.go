@@ -55,8 +55,11 @@ func CreateTables(ctx context.Context, c *Client, n Names) error {
 		global  bool
 		indexes []Index
 	}{
-		{n.Records, true, Indexes()}, {n.Audit, true, nil}, {n.Control, true, nil},
-		{n.AuditIndex, false, nil}, {n.Counters, false, nil},
+		{n.Records, true, Indexes()},
+		{n.Audit, true, nil},
+		{n.Control, true, nil},
+		{n.AuditIndex, false, nil},
+		{n.Counters, false, nil},
 	} {
 		if t.name == "" {
 			continue

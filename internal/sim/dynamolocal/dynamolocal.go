@@ -46,13 +46,13 @@ func Main(m *testing.M, server **Server) int {
 	defer cancel()
 	s, err := Start(ctx)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "dynamolocal:", err) //nolint:errcheck // the exit code tells, too
+		fmt.Fprintln(os.Stderr, "dynamolocal:", err)
 		return 1
 	}
 	*server = s
 	code := m.Run()
 	if err := s.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "dynamolocal:", err) //nolint:errcheck // the exit code tells, too
+		fmt.Fprintln(os.Stderr, "dynamolocal:", err)
 		return 1
 	}
 	return code

@@ -3,7 +3,6 @@ package dynamo
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,9 +120,12 @@ func parseKey(key dynamo.Key) (r row, err error) {
 
 // shardOf spreads rows by record id.
 func shardOf(pk string, of uint32) string {
-	h := fnv.New32a()
-	h.Write([]byte(pk)) //nolint:errcheck // never fails
-	return shard(h.Sum32() % of)
+	const offset, prime = 2166136261, 16777619 // FNV-1a
+	h := uint32(offset)
+	for i := range len(pk) {
+		h = (h ^ uint32(pk[i])) * prime
+	}
+	return shard(h % of)
 }
 
 func shard(n uint32) string { return fmt.Sprintf("%02x", n) }

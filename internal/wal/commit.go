@@ -14,6 +14,7 @@ import (
 // the committer takes the group, and belongs to the committer afterwards.
 type group struct {
 	ops    []*Pending
+	size   int           // of the ops, as far as they said; guarded as ops are
 	wanted atomic.Bool   // somebody waits: the committer was woken
 	ended  atomic.Bool   // somebody ends the group: whoever sets it
 	done   chan struct{} // closed when the group's fate is known
@@ -38,16 +39,29 @@ type Pending struct {
 	err error // the op's own; written by the committer before g.done is closed
 }
 
+// groupSize is about how much one commit writes at most, unless one op is
+// larger: Pebble puts a batch of half a memtable aside as a table of its own,
+// and the buffers of a group are kept for the next.
+const groupSize = 768 << 10
+
 // Submit queues op and does not block. It is committed when anybody Waits for
 // an op of its group, with the next group, or by Close.
-func (e *Engine) Submit(op Op) *Pending {
+func (e *Engine) Submit(op Op) *Pending { return e.SubmitSized(0, op) }
+
+// SubmitSized is Submit of an op that tells about how many bytes it writes.
+func (e *Engine) SubmitSized(size int, op Op) *Pending {
 	p := &Pending{e: e, op: op}
 	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.queue.size > 0 && e.queue.size+size > groupSize && e.refuse == nil {
+		e.full = append(e.full, e.queue)
+		e.queue = newGroup()
+	}
 	p.g = e.queue
 	if e.refuse == nil {
 		p.g.ops = append(p.g.ops, p)
+		p.g.size += size
 	}
-	e.mu.Unlock()
 	return p
 }
 
@@ -97,33 +111,48 @@ func (e *Engine) wakeUp() {
 	}
 }
 
-// commitLoop is the committer. It ends when the engine is closed or poisoned;
-// poisoned, it closes Pebble, whose background work would only fail on.
+// commitLoop is the committer. It ends when the engine is closed or poisoned,
+// and closes Pebble, whose background work would only fail on.
 func (e *Engine) commitLoop() {
 	defer close(e.stopped)
-	for range e.wake {
-		if err := e.fence.err(); err != nil {
-			e.refuseAll(err)
-			e.tellPoison(err)
-			_ = e.closeDB() // what it says about a frozen directory means nothing
-			return
-		}
-		closing := e.take()
+	for closing := false; !closing && !e.fence.frozen(); {
+		<-e.wake
+		closing = e.take()
 		if e.current != nil {
 			e.commit(e.current)
 		}
-		if closing && e.fence.err() == nil {
-			return
-		}
+	}
+	e.ended = e.shutDown()
+	if err := e.fence.err(); err != nil {
+		e.tellPoison(err)
+		e.ended = err
 	}
 }
 
-// take makes the queue the current group and begins another; current is nil
-// where nothing is queued. Closing, it also ends the queue.
+func (e *Engine) shutDown() error {
+	if err := e.fence.err(); err != nil {
+		e.refuseAll(err)
+		return e.closeDB() // what it says about a frozen directory means nothing
+	}
+	// A log that ends in the middle cannot be told from one that was cut: leave none.
+	return errors.Join(e.db.Flush(), e.closeDB())
+}
+
+// take makes the oldest group the current one; current is nil where nothing
+// is queued. Closing, it also ends the queue, when it is the oldest.
 func (e *Engine) take() (closing bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.current = nil
+	if len(e.full) > 0 {
+		e.current = e.full[0]
+		e.current.wanted.Store(true)
+		e.full = e.full[1:]
+		if len(e.full) > 0 || e.queue.wanted.Load() || e.closing {
+			e.wakeUp()
+		}
+		return false
+	}
 	if len(e.queue.ops) > 0 {
 		e.current = e.queue
 		e.current.wanted.Store(true)
@@ -139,8 +168,11 @@ func (e *Engine) take() (closing bool) {
 func (e *Engine) endQueue(err error) {
 	if e.refuse == nil {
 		e.refuse = err
-		e.queue.wanted.Store(true)
-		e.queue.end(err)
+		for _, g := range append(e.full, e.queue) {
+			g.wanted.Store(true)
+			g.end(err)
+		}
+		e.full = nil
 	}
 }
 

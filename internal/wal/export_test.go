@@ -41,8 +41,8 @@ func ItemBytes(grave bool, stamp uint64, region, value string) []byte {
 }
 
 // StoredRows writes one row of each kind and prints all that Pebble holds.
-func StoredRows(t testing.TB, fs vfs.FS) string {
-	t.Helper()
+func StoredRows(tb testing.TB, fs vfs.FS) string {
+	tb.Helper()
 	e, err := Open(Options{
 		Dir: "/data", FS: fs, Region: "eu-west-1", Outbox: true,
 		Now: func() time.Time { return time.Unix(0, 0x1122334455667788) },
@@ -51,11 +51,11 @@ func StoredRows(t testing.TB, fs vfs.FS) string {
 		}}},
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer func() {
 		if err := e.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	}()
 	err = e.Submit(func(tx *Tx) error {
@@ -63,20 +63,20 @@ func StoredRows(t testing.TB, fs vfs.FS) string {
 		tx.Delete('T', []byte("gone"))
 		tx.SetLocal([]byte("local"), []byte("row"))
 		return nil
-	}).Wait(t.Context())
+	}).Wait(tb.Context())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	iter, err := e.db.NewIter(nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	out := new(strings.Builder)
 	for ok := iter.First(); ok; ok = iter.Next() {
 		fmt.Fprintf(out, "%x %x\n", iter.Key(), iter.Value())
 	}
 	if err := iter.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.String()
 }

@@ -48,6 +48,9 @@ func (f *fence) err() error {
 	return nil
 }
 
+// frozen reports that nothing more is changed in the directory.
+func (f *fence) frozen() bool { return f.fault.Load() != nil }
+
 // poison sets the cause, once.
 func (f *fence) poison(cause error) {
 	err := fmt.Errorf("%w: %w", ErrPoisoned, cause)
@@ -58,7 +61,7 @@ func (f *fence) poison(cause error) {
 
 // change makes a change of the directory unless it is frozen.
 func (f *fence) change(do func() error) error {
-	if f.err() != nil {
+	if f.frozen() {
 		return nil
 	}
 	if err := do(); err != nil {
@@ -69,7 +72,7 @@ func (f *fence) change(do func() error) error {
 
 // open opens a file for writing, or a scratch file where that fails.
 func (f *fence) open(name string, do func() (vfs.File, error)) (vfs.File, error) {
-	if f.err() == nil {
+	if !f.frozen() {
 		file, err := do()
 		if err == nil {
 			return &fencedFile{file, f}, nil
@@ -98,7 +101,7 @@ func (f *fence) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) 
 
 // Open implements vfs.FS: a scratch file is found by its name.
 func (f *fence) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
-	if f.err() != nil {
+	if f.frozen() {
 		if file, err := f.scratch.Open(f.scratchName(name)); err == nil {
 			return file, nil
 		}
@@ -108,7 +111,7 @@ func (f *fence) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 
 // Stat implements vfs.FS.
 func (f *fence) Stat(name string) (vfs.FileInfo, error) {
-	if f.err() != nil {
+	if f.frozen() {
 		if info, err := f.scratch.Stat(f.scratchName(name)); err == nil {
 			return info, nil
 		}
@@ -132,7 +135,7 @@ func (f *fence) Link(oldname, newname string) error {
 
 // Rename implements vfs.FS.
 func (f *fence) Rename(oldname, newname string) error {
-	if f.err() != nil {
+	if f.frozen() {
 		_ = f.scratch.Rename(f.scratchName(oldname), f.scratchName(newname)) // not there: it is in the frozen directory
 		return nil
 	}
@@ -147,7 +150,7 @@ func (f *fence) MkdirAll(dir string, perm os.FileMode) error {
 // Remove implements vfs.FS. A file that stays costs space, not truth: Pebble
 // tries again at the next open.
 func (f *fence) Remove(name string) error {
-	if f.err() != nil {
+	if f.frozen() {
 		return nil
 	}
 	if f.keep(name) {

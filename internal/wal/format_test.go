@@ -24,23 +24,23 @@ type itemVector struct {
 	Value   string `json:"value,omitempty"` // hex
 }
 
-func vectors(t testing.TB) (vs []itemVector) {
-	t.Helper()
+func vectors(tb testing.TB) (vs []itemVector) {
+	tb.Helper()
 	b, err := os.ReadFile("testdata/items.json")
 	if err == nil {
 		err = json.Unmarshal(b, &vs)
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return vs
 }
 
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
+func unhex(tb testing.TB, s string) []byte {
+	tb.Helper()
 	b, err := hex.DecodeString(s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }

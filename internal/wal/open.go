@@ -32,9 +32,11 @@ type Engine struct {
 	durable uint64        // the committer's: batches numbered below it are durable
 	wake    chan struct{} // room for one: the committer has something to look at
 	stopped chan struct{} // closed when the committer has ended
+	ended   error         // how it ended; written before stopped is closed
 	changed chan struct{} // see Changed
 
 	mu      sync.Mutex // guards what follows
+	full    []*group   // queued before queue, oldest first; take no more ops
 	queue   *group     // takes ops
 	current *group     // being committed; written by the committer only
 	closing bool
@@ -234,17 +236,8 @@ func (e *Engine) close() error {
 		e.fence.release()
 		return e.fence.err()
 	}
-	defer e.watchers.Wait()
-	if err := e.fence.err(); err != nil {
-		return err
-	}
-	// A log that ends in the middle cannot be told from one that was cut: leave none.
-	err := errors.Join(e.db.Flush(), e.closeDB())
-	if fault := e.fence.err(); fault != nil {
-		e.tellPoison(fault)
-		return fault
-	}
-	return err
+	e.watchers.Wait()
+	return e.ended
 }
 
 func (e *Engine) tellPoison(err error) {

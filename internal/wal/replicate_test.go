@@ -15,13 +15,13 @@ import (
 )
 
 // regional opens an engine of a region in memory, with a clock of its own.
-func regional(t testing.TB, fs vfs.FS, region string, now func() time.Time) *wal.Engine {
-	t.Helper()
+func regional(tb testing.TB, fs vfs.FS, region string, now func() time.Time) *wal.Engine {
+	tb.Helper()
 	o := memOptions(fs)
 	o.Region, o.Now = region, now
 	e, err := wal.Open(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }

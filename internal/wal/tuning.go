@@ -24,7 +24,7 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		CacheSize:                   cacheSize,
 		MemTableSize:                e.memTable,
 		MemTableStopWritesThreshold: memTables,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8,
 		// Nothing may wait for a compaction without end, least of all in an
 		// engine that was poisoned meanwhile.
 		L0StopWritesThreshold:      1000,

@@ -55,15 +55,15 @@ func options(dir string) wal.Options {
 	}
 }
 
-func open(t testing.TB, o wal.Options) *wal.Engine {
-	t.Helper()
+func open(tb testing.TB, o wal.Options) *wal.Engine {
+	tb.Helper()
 	e, err := wal.Open(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := e.Close(); err != nil && !errors.Is(err, wal.ErrPoisoned) {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})
 	return e
@@ -73,23 +73,23 @@ func put(key, value string) wal.Op {
 	return func(tx *wal.Tx) error { tx.Put(table, []byte(key), []byte(value)); return nil }
 }
 
-func do(t testing.TB, e *wal.Engine, op wal.Op) {
-	t.Helper()
-	if err := e.Submit(op).Wait(t.Context()); err != nil {
-		t.Fatal(err)
+func do(tb testing.TB, e *wal.Engine, op wal.Op) {
+	tb.Helper()
+	if err := e.Submit(op).Wait(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 }
 
 // dump lists the table's items and derived rows.
-func dump(t testing.TB, e *wal.Engine) (items map[string]string, rows []string) {
-	t.Helper()
+func dump(tb testing.TB, e *wal.Engine) (items map[string]string, rows []string) {
+	tb.Helper()
 	items = map[string]string{}
 	err := errors.Join(
 		e.Scan(table, nil, nil, func(k, v []byte) (bool, error) { items[string(k)] = string(v); return true, nil }),
 		e.ScanIndex(table, nil, nil, func(row []byte) (bool, error) { rows = append(rows, string(row)); return true, nil }),
 	)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return items, rows
 }
@@ -230,6 +230,27 @@ func TestReads(t *testing.T) {
 	}
 }
 
+// Absent spares a lookup; what the group has written itself stays seen.
+func TestAbsentDoesNotHideTheGroup(t *testing.T) {
+	e := open(t, options(t.TempDir()))
+	e.Submit(put("a", "x"))
+	do(t, e, func(tx *wal.Tx) error {
+		tx.Absent(table, []byte("a"))
+		tx.Absent(table, []byte("b"))
+		if v, ok, err := tx.Get(table, []byte("a")); string(v) != "x" || !ok || err != nil {
+			t.Errorf("the group's item: %q %v %v", v, ok, err)
+		}
+		if _, ok, err := tx.Get(table, []byte("b")); ok || err != nil {
+			t.Errorf("an absent item: %v %v", ok, err)
+		}
+		tx.Put(table, []byte("b"), []byte("y"))
+		return nil
+	})
+	if items, rows := dump(t, e); len(items) != 2 || len(rows) != 2 {
+		t.Errorf("items %v, rows %v", items, rows)
+	}
+}
+
 func TestSetLocalBatchSetsAndDeletes(t *testing.T) {
 	e := open(t, options(t.TempDir()))
 	if err := e.SetLocalBatch([]wal.KV{{Key: []byte("a"), Value: []byte("1")}, {Key: []byte("b"), Value: []byte("2")}}); err != nil {
@@ -265,6 +286,34 @@ func TestOneWaitCommitsTheQueueOnce(t *testing.T) {
 	}
 	if groups != 1 || ran != 3 {
 		t.Errorf("%d ops in %d groups, want 3 in 1", ran, groups)
+	}
+}
+
+// A queue too large for one commit is committed in parts, in order, though
+// only the last op is waited for; a small one is not, whatever it says.
+func TestALargeQueueIsCommittedInParts(t *testing.T) {
+	for _, c := range []struct{ size, groups int }{{300 << 10, 3}, {100 << 10, 1}, {2 << 20, 6}} {
+		e := open(t, options(t.TempDir()))
+		groups, order := 0, []int{}
+		e.BeforeCommit(func(*wal.Tx) func(error) { groups++; return nil })
+		var last *wal.Pending
+		for i := range 6 {
+			last = e.SubmitSized(c.size, func(*wal.Tx) error { order = append(order, i); return nil })
+		}
+		if err := last.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if groups != c.groups || !slices.Equal(order, []int{0, 1, 2, 3, 4, 5}) {
+			t.Errorf("6 ops of %d bytes: %d groups, want %d; order %v", c.size, groups, c.groups, order)
+		}
+		p := e.SubmitSized(c.size, put("a", "x"))
+		e.SubmitSized(c.size, put("b", "x"))
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := p.Wait(t.Context()); err != nil {
+			t.Errorf("queued at the close: %v", err)
+		}
 	}
 }
 

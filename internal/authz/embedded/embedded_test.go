@@ -35,7 +35,10 @@ func engine(t *testing.T) *wal.Engine {
 }
 
 func TestConformance(t *testing.T) {
-	authztest.Run(t, func(t *testing.T) authz.Control { return embedded.New(engine(t)) })
+	authztest.Run(t, func(t *testing.T) authz.Control {
+		t.Helper()
+		return embedded.New(engine(t))
+	})
 }
 
 // Rows are these bytes: the key is the kind with its length, then the ID; the

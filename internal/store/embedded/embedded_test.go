@@ -22,15 +22,15 @@ func options(dir string, fs vfs.FS) wal.Options {
 	}
 }
 
-func engine(t testing.TB, o wal.Options) *wal.Engine {
-	t.Helper()
+func engine(tb testing.TB, o wal.Options) *wal.Engine {
+	tb.Helper()
 	e, err := wal.Open(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := e.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})
 	return e
@@ -38,6 +38,7 @@ func engine(t testing.TB, o wal.Options) *wal.Engine {
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store {
+		t.Helper()
 		return embedded.New(engine(t, options("/data", vfs.NewMem())))
 	})
 }

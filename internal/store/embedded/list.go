@@ -189,7 +189,7 @@ func (s *Store) CountDegraded(ctx context.Context, limit int) (perRegion map[str
 		if err = ctx.Err(); err != nil {
 			break
 		}
-		region := ""
+		var region string
 		if region, err = s.regionFrom(from); region == "" {
 			break
 		}

@@ -176,7 +176,7 @@ func parseRecord(b []byte) (r recordRow, err error) {
 	r.expires = int64(binary.BigEndian.Uint64(b[9:]))
 	r.epoch = binary.BigEndian.Uint64(b[17:])
 	b = b[recordFixed:]
-	ok := true
+	var ok bool
 	for _, field := range []*[]byte{&r.kind, &r.subject, &r.home} {
 		if *field, b, ok = takeName(b); !ok {
 			return r, errRecord()

@@ -31,23 +31,23 @@ type rowVector struct {
 	Refused bool
 }
 
-func vectors(t testing.TB) (vs []rowVector) {
-	t.Helper()
+func vectors(tb testing.TB) (vs []rowVector) {
+	tb.Helper()
 	b, err := os.ReadFile("testdata/rows.json")
 	if err == nil {
 		err = json.Unmarshal(b, &vs)
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return vs
 }
 
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
+func unhex(tb testing.TB, s string) []byte {
+	tb.Helper()
 	b, err := hex.DecodeString(s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }

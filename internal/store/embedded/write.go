@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"piivault/internal/store"
 	"piivault/internal/wal"
@@ -41,6 +42,9 @@ func encode(n store.New) (e encoded, err error) {
 	return e, nil
 }
 
+// rowOverhead is about what a row takes beside its value.
+const rowOverhead = 200
+
 // Insert implements store.Store. All of it is one op: durable together, with
 // whatever was submitted to the engine before.
 func (s *Store) Insert(ctx context.Context, records []store.New) ([]store.Outcome, error) {
@@ -52,7 +56,11 @@ func (s *Store) Insert(ctx context.Context, records []store.New) ([]store.Outcom
 		}
 	}
 	outcomes := make([]store.Outcome, len(records))
-	err := s.e.Submit(func(tx *wal.Tx) (err error) {
+	size := 0
+	for i := range rows {
+		size += len(rows[i].value) + rowOverhead
+	}
+	err := s.e.SubmitSized(size, func(tx *wal.Tx) (err error) {
 		for i := range rows {
 			if outcomes[i], err = rows[i].insert(tx); err != nil {
 				return err
@@ -196,7 +204,7 @@ func (s *Store) sweepable(keys []store.Key) (rows [][]byte, err error) {
 // generation lists the R and L rows of a generation.
 func (s *Store) generation(key store.Key) (rows [][]byte, err error) {
 	from := appendKey(nil, key)
-	err = s.e.Scan(tableID, from, append(from[:len(from):len(from)], kindTombstone), func(row, _ []byte) (bool, error) {
+	err = s.e.Scan(tableID, from, append(slices.Clip(from), kindTombstone), func(row, _ []byte) (bool, error) {
 		rows = append(rows, bytes.Clone(row))
 		return true, nil
 	})

@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"RecordsAreCopies", (*suite).copies},
 		{"Insert", (*suite).insert},
 		{"InsertLinks", (*suite).insertLinks},
+		{"InsertFresh", (*suite).insertFresh},
 		{"InsertRace", (*suite).insertRace},
 		{"LargeBatch", (*suite).largeBatch},
 		{"Bury", (*suite).bury},

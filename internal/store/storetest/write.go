@@ -46,6 +46,24 @@ func (s *suite) insertLinks() {
 	s.wantGet(key(1), record(key(1)), false)
 }
 
+// insertFresh: a fresh record that is inserted again, as after an error, is
+// there once and whole, whichever outcome is told.
+func (s *suite) insertFresh() {
+	r := with(key(1), func(r *store.Record) { r.Subject, r.Missing = "ann", []string{"us-east-1"} })
+	for _, copies := range []int{1, 2, 1} {
+		got, err := s.s.Insert(s.Context(), slices.Repeat([]store.New{{Record: r, Fresh: true}}, copies))
+		s.must("insert", err)
+		for _, o := range got {
+			if o != store.Inserted && o != store.Exists {
+				s.Errorf("outcome %v", o)
+			}
+		}
+		s.wantGet(key(1), r, false)
+		s.wantList(s.listSubject("ann"), key(1))
+		s.wantList(s.listDegraded("us-east-1"), key(1))
+	}
+}
+
 // insertRace: of concurrent inserts of a key exactly one is Inserted, and its
 // record is what everybody reads.
 func (s *suite) insertRace() {

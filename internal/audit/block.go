@@ -128,6 +128,9 @@ type Leaves struct {
 	single [1]Hash // backs hashes for the append of one entry
 }
 
+// Size is how many bytes the leaves take in a block.
+func (l *Leaves) Size() int { return len(l.framed) }
+
 // Encode encodes and hashes entries; ErrEntry names no text of them.
 func (l *Leaves) Encode(entries []Entry) error {
 	if len(entries) == 0 {

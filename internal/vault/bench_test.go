@@ -47,7 +47,7 @@ func BenchmarkDetokenize(b *testing.B) {
 func BenchmarkTokenizeBatch(b *testing.B) {
 	w := newWorld(b, solo)
 	b.ReportAllocs()
-	b.SetParallelism(parallelism / 4)
+	b.SetParallelism(parallelism)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if _, err := w.a.Tokenize(b.Context(), w.admin, batchOf(100)); err != nil {
@@ -70,7 +70,7 @@ func BenchmarkDetokenizeBatch(b *testing.B) {
 	w := newWorld(b, solo)
 	tokens := w.tokens(b, 10_000)
 	b.ReportAllocs()
-	b.SetParallelism(parallelism / 4)
+	b.SetParallelism(parallelism)
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {

@@ -311,8 +311,8 @@ func (b *batch) adopt(d *draft, r *store.Record) error {
 
 // seal encrypts every standing value that has no message yet.
 func (b *batch) seal(ctx context.Context) error {
-	var values []crypto.Value
-	var drafts []*draft
+	values := make([]crypto.Value, 0, len(b.drafts))
+	drafts := make([]*draft, 0, len(b.drafts))
 	for d := range b.standing() {
 		if d.adopted != nil || d.sealed.Message != nil {
 			continue
@@ -386,9 +386,9 @@ func (b *batch) entry(d *draft, outcome audit.Outcome) audit.Entry {
 // write makes the records and their audit entries durable at the same time
 // and sorts out what each insert met.
 func (b *batch) write(ctx context.Context) error {
-	var entries []audit.Entry
-	var writes []write
-	var records []store.New
+	entries := make([]audit.Entry, 0, len(b.drafts))
+	writes := make([]write, 0, len(b.drafts))
+	records := make([]store.New, 0, len(b.drafts))
 	for d := range b.standing() {
 		if n, needed := b.needs(d); needed {
 			writes, records = append(writes, write{d, len(entries)}), append(records, n)

@@ -55,18 +55,3 @@ func TestLargeOpsAreSeveralCommits(t *testing.T) {
 		})
 	}
 }
-
-// Close and poison end every queued group.
-func TestQueuedGroupsEndWithTheEngine(t *testing.T) {
-	e := open(t, options(t.TempDir()))
-	var ops []*wal.Pending
-	for i := range 8 {
-		ops = append(ops, e.SubmitSized(512<<10, put(fmt.Sprint(i), "v")))
-	}
-	e.Break()
-	for _, op := range ops {
-		if err := op.Wait(t.Context()); err == nil {
-			t.Error("an op of a broken engine was acknowledged")
-		}
-	}
-}

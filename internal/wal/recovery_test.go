@@ -231,8 +231,17 @@ func breakPebble(t *testing.T) {
 	e := open(t, o)
 	do(t, e, put("a", "1"))
 	p := e.Submit(func(tx *wal.Tx) error { tx.Put(table, []byte("b"), []byte("2")); e.Break(); return nil })
+	var queued []*wal.Pending // too large for one commit
+	for i := range 8 {
+		queued = append(queued, e.SubmitSized(512<<10, put(fmt.Sprint(i), "2")))
+	}
 	if err := p.Wait(t.Context()); !errors.Is(err, wal.ErrPoisoned) {
 		t.Errorf("the op: %v", err)
+	}
+	for _, q := range queued {
+		if err := q.Wait(t.Context()); !errors.Is(err, wal.ErrPoisoned) {
+			t.Errorf("a queued op: %v", err)
+		}
 	}
 	if err := e.Submit(put("c", "3")).Wait(t.Context()); !errors.Is(err, wal.ErrPoisoned) {
 		t.Errorf("a later op: %v", err)

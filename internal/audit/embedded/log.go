@@ -116,7 +116,7 @@ func (l *Log) Append(entries []audit.Entry) audit.Pending {
 		return p
 	}
 	if p.err = p.leaves.Encode(entries); p.err == nil {
-		p.commit = l.engine.Submit(p.add)
+		p.commit = l.engine.SubmitSized(p.leaves.Size(), p.add)
 	}
 	return p
 }

@@ -113,7 +113,7 @@ func (c inMemory) Do(r *http.Request) (*http.Response, error) {
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	return c.Client.Do(r)
+	return c.Client.Do(r) //nolint:gosec // G704: the SDK made the request, for the configured endpoint
 }
 
 // errCredentials stands for every failure to get credentials: the providers' own texts are not ours to show.
@@ -134,12 +134,9 @@ func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 // ring's business. A pause that does not fit into the context ends with it.
 type onceMore struct{ aws.NopRetryer }
 
-// IsErrorRetryable reports a fault that another attempt may not meet. After a
-// timeout nothing is left to try with, and credentials have retries of their own.
-func (onceMore) IsErrorRetryable(err error) bool {
-	f := faultOf(err)
-	return f.transient && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
-}
+// IsErrorRetryable reports a fault that another attempt may not meet.
+// Credentials have retries of their own.
+func (onceMore) IsErrorRetryable(err error) bool { return faultOf(err).transient }
 
 // MaxAttempts counts the first.
 func (onceMore) MaxAttempts() int { return maxAttempts }

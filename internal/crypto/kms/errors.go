@@ -55,13 +55,12 @@ func unusable(op string) error {
 }
 
 func isAnswer(err error) bool {
-	var answer smithy.APIError
-	return errors.As(err, &answer)
+	_, ok := errors.AsType[smithy.APIError](err)
+	return ok
 }
 
 func faultOf(err error) fault {
-	var answer smithy.APIError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[smithy.APIError](err); ok {
 		return faultOfAnswer(answer.ErrorCode(), status(err))
 	}
 	if errors.Is(err, errCredentials) {
@@ -96,8 +95,7 @@ func faultOfAnswer(code string, status int) fault {
 }
 
 func status(err error) int {
-	var answer *smithyhttp.ResponseError
-	if errors.As(err, &answer) && answer.Response != nil {
+	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && answer.Response != nil {
 		return answer.HTTPStatusCode()
 	}
 	return 0

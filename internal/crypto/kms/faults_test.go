@@ -141,13 +141,13 @@ func TestDeadlines(t *testing.T) {
 // The pause before another attempt ends with the context as well.
 func TestNoRetryBeyondTheDeadline(t *testing.T) {
 	s := newService(t)
-	k, arn := client(t, here, s.url), s.key(t, kmsserver.KeySpec{Region: here})
+	arn := s.key(t, kmsserver.KeySpec{Region: here})
 	ctx, cancel := context.WithCancel(t.Context())
 	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		cancel()
 		s.ServeHTTP(w, r)
 	}), nil)
-	k = client(t, here, url)
+	k := client(t, here, url)
 	s.set(t, kmsserver.Fault{Region: here, Mode: kmsserver.Throttle})
 	if err := k.Check(ctx, arn); err == nil {
 		t.Error("answered")
@@ -353,6 +353,7 @@ func TestCheck(t *testing.T) {
 	}
 	for body, want := range map[string]error{
 		describe(arn, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Enabled"):                             nil,
+		describe(arn, "", "", "Enabled"):                                                             nil,
 		describe(arn, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Updating"):                            nil,
 		describe(arn, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Disabled"):                            crypto.ErrDisabled,
 		describe(arn, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "PendingDeletion"):                     crypto.ErrDisabled,

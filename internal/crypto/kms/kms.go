@@ -146,7 +146,9 @@ func (k *KMS) Check(ctx context.Context, keyARN string) error {
 	if key == nil || aws.ToString(key.Arn) != keyARN {
 		return unusable(op)
 	}
-	if key.KeyUsage != types.KeyUsageTypeEncryptDecrypt || key.KeySpec != types.KeySpecSymmetricDefault {
+	// Servers that are not AWS leave either out.
+	if (key.KeyUsage != "" && key.KeyUsage != types.KeyUsageTypeEncryptDecrypt) ||
+		(key.KeySpec != "" && key.KeySpec != types.KeySpecSymmetricDefault) {
 		return fmt.Errorf("kms: %s: not a symmetric encryption key: %w", op, crypto.ErrDisabled)
 	}
 	switch key.KeyState {

@@ -2,9 +2,11 @@ package kms_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -204,6 +206,41 @@ func TestConnectionsAreKept(t *testing.T) {
 		t.Errorf("%d requests, want %d", n, 3*burst)
 	}
 }
+
+// What net/http is to send it can see to be in memory, or it would lose
+// connections (client.go, inMemory): seldom enough to escape the test above.
+func TestBodiesAreInMemory(t *testing.T) {
+	arn := kmsserver.ARN(here, "x")
+	var bodies []string
+	k := kms.Over(kms.Config{Region: here, Endpoint: "http://127.0.0.1:1", Credentials: static()}, transport(func(r *http.Request) (*http.Response, error) {
+		if _, again := r.Body.(io.WriterTo); !again || r.GetBody == nil { // as io.NopCloser keeps it of a bytes.Reader
+			t.Errorf("a body of type %T", r.Body)
+			return cannedDecrypt(arn).RoundTrip(r)
+		}
+		copied, err := r.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		for _, body := range []io.Reader{r.Body, copied} {
+			text, err := io.ReadAll(body)
+			if err != nil {
+				return nil, err
+			}
+			bodies = append(bodies, string(text))
+		}
+		return cannedDecrypt(arn).RoundTrip(r)
+	}))
+	if _, err := k.Decrypt(t.Context(), arn, []byte("blob"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(bodies) != 2 || bodies[0] != bodies[1] || !strings.Contains(bodies[0], arn) {
+		t.Errorf("sent %q", bodies)
+	}
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
 // A caller whose turn does not come before its deadline gives up the wait.
 func TestWaitingForAConnectionIsBounded(t *testing.T) {

@@ -187,22 +187,20 @@ func health(r *crypto.Ring) map[string]crypto.State {
 func TestDecisionsAreNotFaults(t *testing.T) {
 	v := value("x")
 	for name, test := range map[string]struct {
-		decide func(t *testing.T, s *service, keyARN string)
+		decide func(s *service, keyARN string) error
 		want   error
 	}{
-		"denied": {func(t *testing.T, s *service, _ string) {
-			s.set(t, kmsserver.Fault{Region: here, Mode: kmsserver.Deny})
+		"denied": {func(s *service, _ string) error {
+			return s.SetFault(kmsserver.Fault{Region: here, Mode: kmsserver.Deny})
 		}, crypto.ErrDenied},
-		"disabled": {func(t *testing.T, s *service, arn string) { check(t, s.SetEnabled(arn, false)) }, crypto.ErrDisabled},
-		"pending deletion": {func(t *testing.T, s *service, arn string) {
-			check(t, s.ScheduleDeletion(arn, 7*24*time.Hour))
-		}, crypto.ErrDisabled},
+		"disabled":         {func(s *service, arn string) error { return s.SetEnabled(arn, false) }, crypto.ErrDisabled},
+		"pending deletion": {func(s *service, arn string) error { return s.ScheduleDeletion(arn, 7*24*time.Hour) }, crypto.ErrDisabled},
 	} {
 		s := newService(t)
 		c := ringConfig(t, s, crypto.Copies)
 		r, sealer := ring(t, c, here)
 		before := seal(t, sealer, v)
-		test.decide(t, s, c.Regions[0].KeyARN)
+		check(t, test.decide(s, c.Regions[0].KeyARN))
 		wantMissing(t, seal(t, sealer, v), here)
 		m, err := crypto.Parse(before[0].Message)
 		check(t, err)

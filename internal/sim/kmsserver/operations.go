@@ -224,8 +224,13 @@ func (s *Server) replicateKey(r *region, in struct {
 	return map[string]any{"ReplicaKeyMetadata": s.metadata(replica, k)}, nil
 }
 
-func (s *Server) enableKey(r *region, in keyRequest) (any, error)  { return s.setEnabled(r, in, true) }
-func (s *Server) disableKey(r *region, in keyRequest) (any, error) { return s.setEnabled(r, in, false) }
+func (s *Server) enableKey(r *region, in keyRequest) (any, error) {
+	return s.setEnabled(r, in, true)
+}
+
+func (s *Server) disableKey(r *region, in keyRequest) (any, error) {
+	return s.setEnabled(r, in, false)
+}
 
 func (s *Server) setEnabled(r *region, in keyRequest, enabled bool) (any, error) {
 	arn, _, err := s.find(r, in.KeyID)

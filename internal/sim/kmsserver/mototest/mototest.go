@@ -94,7 +94,7 @@ func install(tb testing.TB) (python string, err error) {
 	}
 	sum := sha256.Sum256(text)
 	dir := filepath.Join(root, ".cache", "moto-"+hex.EncodeToString(sum[:6]))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", err
 	}
 	unlock, err := lock(dir + ".lock")

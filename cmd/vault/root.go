@@ -141,7 +141,7 @@ Exit codes: 0 all done; 1 failed or interrupted; 2 wrong usage;
 	root.SetIn(a.stdin)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%v", err) })
 	root.AddCommand(
-		newDevCommand(), newImportCommand(a), newExportCommand(a), newTokenizeCommand(a), newDetokenizeCommand(a),
+		newDevCommand(), newDevKMSCommand(), newImportCommand(a), newExportCommand(a), newTokenizeCommand(a), newDetokenizeCommand(a),
 		newExplainCommand(a), newEraseCommand(a), newTypesCommand(a), newRegionsCommand(a),
 		newRepairCommand(a), newKeyCommand(a), newAuditCommand(a), newVersionCommand(a),
 	)

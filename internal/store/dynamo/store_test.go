@@ -18,21 +18,47 @@ func TestMain(m *testing.M) { os.Exit(dynamolocal.Main(m, &server)) }
 
 const table = "records"
 
-// open makes an empty table of its own; change may alter client and store.
-func open(t testing.TB, change func(*dynamo.Config, *storedynamo.Config)) *storedynamo.Store {
-	t.Helper()
-	client := server.Account().Config("eu-west-1")
-	config := storedynamo.Config{Table: table, Now: time.Now}
-	if change != nil {
-		change(&client, &config)
+// region is an empty table with a clock that tests move.
+type region struct {
+	*storedynamo.Store
+	client *dynamo.Client
+	faults *dynamolocal.Faults
+	clock  time.Time
+}
+
+func newRegion(tb testing.TB, ttl bool) *region {
+	tb.Helper()
+	r := &region{faults: dynamolocal.NewFaults(), clock: time.UnixMilli(1_800_000_000_000)}
+	cfg := server.Account().Config("eu-west-1")
+	cfg.Transport, cfg.Attempt = r.faults, 500*time.Millisecond
+	r.client = dynamolocal.NewClient(tb, cfg)
+	if err := dynamo.CreateTables(tb.Context(), r.client, dynamo.Names{Records: table}); err != nil {
+		tb.Fatal(err)
 	}
-	config.Client = dynamolocal.NewClient(t, client)
-	if err := dynamo.CreateTables(t.Context(), config.Client, dynamo.Names{Records: table}); err != nil {
-		t.Fatal(err)
+	r.Store = storedynamo.New(storedynamo.Config{Client: r.client, Table: table, TTL: ttl, Now: func() time.Time { return r.clock }})
+	r.faults.Calls()
+	return r
+}
+
+func (r *region) put(tb testing.TB, item dynamo.Item) {
+	tb.Helper()
+	if err := r.client.BatchWrite(tb.Context(), table, []dynamo.Write{{Put: item}}); err != nil {
+		tb.Fatal(err)
 	}
-	return storedynamo.New(config)
 }
 
 func TestConformance(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, nil) })
+	storetest.Run(t, func(t *testing.T) store.Store {
+		t.Helper()
+		return newRegion(t, false)
+	})
+}
+
+const recordID = "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdE"
+
+func aRecord(id string, g uint32) *store.Record {
+	return &store.Record{
+		Key:  store.Key{Tenant: "tenant-a", ID: id, Generation: g},
+		Type: "email", Message: []byte("message " + id), Created: 1, Home: "eu-west-1", RingEpoch: 1,
+	}
 }

@@ -10,15 +10,20 @@ const (
 	gcPercent = 400
 	// heapLimit is where the collector works harder instead; the stores' caches
 	// and memtables come on top.
-	heapLimit = 72 << 20
+	heapLimit = 64 << 20
 )
 
-// tuneMemory sets the collector for a server, unless the environment does.
+// tuneMemory sets the collector for a small server, unless the environment does.
 func tuneMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	tuneCollector()
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(heapLimit)
+	}
+}
+
+// tuneCollector lets garbage grow, unless the environment says how much.
+func tuneCollector() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 }

@@ -50,22 +50,9 @@ const tableWait = 5 * time.Minute
 // until they are there. It is for development and tests: production tables
 // come from Terraform, with the same definitions.
 func CreateTables(ctx context.Context, c *Client, n Names) error {
-	for _, t := range []struct {
-		name    string
-		global  bool
-		indexes []Index
-	}{
-		{n.Records, true, Indexes()},
-		{n.Audit, true, nil},
-		{n.Control, true, nil},
-		{n.AuditIndex, false, nil},
-		{n.Counters, false, nil},
-	} {
-		if t.name == "" {
-			continue
-		}
-		if err := c.createTable(ctx, definition(t.name, t.global, t.indexes)); err != nil {
-			return fmt.Errorf("create table %s: %w", t.name, err)
+	for _, t := range n.Tables() {
+		if err := c.createTable(ctx, definition(t.Name, t.Global, t.Indexes)); err != nil {
+			return fmt.Errorf("create table %s: %w", t.Name, err)
 		}
 	}
 	return nil
@@ -125,15 +112,8 @@ func (c *Client) createTable(ctx context.Context, in *dynamodb.CreateTableInput)
 }
 
 func (c *Client) enableTTL(ctx context.Context, table *string) error {
-	var status types.TimeToLiveStatus
-	_, err := c.call(ctx, "describe TTL", func(ctx context.Context) error {
-		out, err := c.db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: table})
-		if err == nil && out.TimeToLiveDescription != nil {
-			status = out.TimeToLiveDescription.TimeToLiveStatus
-		}
-		return err
-	})
-	if err != nil || status == types.TimeToLiveStatusEnabled || status == types.TimeToLiveStatusEnabling {
+	status, err := c.ttlStatus(ctx, table)
+	if err != nil || ttlOn(status) {
 		return err
 	}
 	_, err = c.call(ctx, "enable TTL", func(ctx context.Context) error {
@@ -146,4 +126,19 @@ func (c *Client) enableTTL(ctx context.Context, table *string) error {
 		return err
 	})
 	return err
+}
+
+func (c *Client) ttlStatus(ctx context.Context, table *string) (status types.TimeToLiveStatus, err error) {
+	_, err = c.call(ctx, "describe TTL", func(ctx context.Context) error {
+		out, err := c.db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: table})
+		if err == nil && out.TimeToLiveDescription != nil && aws.ToString(out.TimeToLiveDescription.AttributeName) == TTLAttribute {
+			status = out.TimeToLiveDescription.TimeToLiveStatus
+		}
+		return err
+	})
+	return status, err
+}
+
+func ttlOn(status types.TimeToLiveStatus) bool {
+	return status == types.TimeToLiveStatusEnabled || status == types.TimeToLiveStatusEnabling
 }

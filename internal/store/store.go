@@ -69,6 +69,10 @@ type New struct {
 	// this record, so nothing of it can exist and the store need not look.
 	// Inserting the same record again, after an error, is still safe.
 	Fresh bool
+	// Unburied: the caller has just read that there is no X#g, and the store
+	// need not look again. One that has come since is a concurrent erasure,
+	// which wins; the outcome need not tell of it.
+	Unburied bool
 }
 
 // Outcome of one New.

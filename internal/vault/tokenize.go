@@ -357,7 +357,7 @@ func (d *draft) rowSubject() string {
 // needs is what must be written for a draft: nothing where an existing record
 // stands for it and no subject is to be linked.
 func (b *batch) needs(d *draft) (store.New, bool) {
-	n := store.New{Record: d.adopted}
+	n := store.New{Record: d.adopted, Unburied: d.ref.Generations} // as findGenerations read
 	if d.ref.Generations && d.subject != "" {
 		n.Links = []string{d.subject}
 	}

@@ -193,6 +193,7 @@ func TestCalls(t *testing.T) {
 		{"insert 100", insert(news("b", 100, fresh)), map[string]int{"PutItem": 100}},
 		{"insert 100 of whom a tombstone may be there", insert(news("c", 100, func(*store.New) {})), map[string]int{"BatchGetItem": 1, "PutItem": 100}},
 		{"insert one with a link", insert(news("d", 1, linked)), map[string]int{"BatchGetItem": 1, "BatchWriteItem": 1, "PutItem": 1}},
+		{"insert one with a link after a read", insert(news("f", 1, func(n *store.New) { linked(n); n.Unburied = true })), map[string]int{"BatchWriteItem": 1, "PutItem": 1}},
 		{"insert 100 with a link", insert(news("e", 100, linked)), map[string]int{"BatchGetItem": 1, "BatchWriteItem": 4, "PutItem": 100}},
 		{"read one", read(refs("a", 1, true)), map[string]int{"BatchGetItem": 1}},
 		{"read 50", read(refs("b", 50, true)), map[string]int{"BatchGetItem": 1}},

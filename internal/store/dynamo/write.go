@@ -58,7 +58,7 @@ func (s *Store) findBuried(ctx context.Context, records []store.New, outcomes []
 	keys := newSet[store.Key](0)
 	var ask []dynamo.Key
 	for _, n := range records {
-		if n.Fresh {
+		if n.Fresh || n.Unburied {
 			continue
 		}
 		if _, added := keys.add(n.Record.Key); added {

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Insert", (*suite).insert},
 		{"InsertLinks", (*suite).insertLinks},
 		{"InsertFresh", (*suite).insertFresh},
+		{"InsertUnburied", (*suite).insertUnburied},
 		{"InsertRace", (*suite).insertRace},
 		{"LargeBatch", (*suite).largeBatch},
 		{"Bury", (*suite).bury},

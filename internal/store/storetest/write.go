@@ -64,6 +64,27 @@ func (s *suite) insertFresh() {
 	}
 }
 
+// insertUnburied: G9: a record put under a tombstone that its writer did not
+// know of is erased, and swept.
+func (s *suite) insertUnburied() {
+	s.buried(key(1))
+	got, err := s.s.Insert(s.Context(), []store.New{
+		{Record: record(key(1)), Links: []string{"ann"}, Unburied: true}, {Record: record(key(2)), Links: []string{"ann"}, Unburied: true},
+	})
+	s.must("insert", err)
+	if len(got) != 2 || got[0] != store.Inserted && got[0] != store.Buried || got[1] != store.Inserted {
+		s.Errorf("outcomes %v", got)
+	}
+	s.wantState(ref(1), 1, nil)
+	s.wantState(ref(2), 0, record(key(2)))
+	if got[0] == store.Inserted {
+		s.wantList(s.s.Swept, key(1))
+	}
+	s.must("delete", s.s.Delete(s.Context(), []store.Key{key(1)}))
+	s.wantGet(key(1), nil, true)
+	s.wantList(s.listSubject("ann"), key(2))
+}
+
 // insertRace: of concurrent inserts of a key exactly one is Inserted, and its
 // record is what everybody reads.
 func (s *suite) insertRace() {

@@ -67,9 +67,11 @@ func newWorld(t testing.TB, options ...option) *world {
 	return w
 }
 
-// testTypes are the built-in types and a deterministic one.
+// testTypes are the built-in types, a deterministic one and one that expires.
 func testTypes() []pii.Type {
-	return append(pii.BuiltIn(), pii.Type{Name: "customer_email", Kind: "email", Token: pii.Deterministic})
+	return append(pii.BuiltIn(),
+		pii.Type{Name: "customer_email", Kind: "email", Token: pii.Deterministic},
+		pii.Type{Name: "note", Kind: "text", Token: pii.Random, Bound: true, TTL: time.Hour})
 }
 
 func (w *world) call(credential secret.Text) vault.Call {

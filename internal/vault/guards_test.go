@@ -138,6 +138,8 @@ func TestErasureWaitsForQuiet(t *testing.T) {
 	}
 	w.erase(w.a, req)
 	w.clock.advance(3 * time.Second)
+	confirmed()
+	w.clock.advance(time.Minute)
 	if n := confirmed(); n != 1 {
 		t.Errorf("%d confirmations, want one of one job", n)
 	}

@@ -16,12 +16,15 @@ func newKeyCommand(a *app) *cobra.Command {
 
 func newKeyCreateCommand(a *app) *cobra.Command {
 	var req client.CreateKeyRequest
-	var expires string
+	var expires, file, tenant string
 	cmd := &cobra.Command{
-		Use:   "create --name N --roles ROLE,… [--expires T]",
+		Use:   "create --name N --roles ROLE,… [--expires T] [--config FILE --tenant T]",
 		Short: "Create an API key and print it, this once",
 		Long: `Create an API key and print it, this once, to standard output; its id goes to
-standard error. Roles: admin, writer, reader, support, eraser, auditor, operator.`,
+standard error. Roles: admin, writer, reader, support, eraser, auditor, operator.
+
+With --config it is made without a running vault, in the tables: how a tenant
+gets its first key, on a machine that has the rights to them.`,
 		Args: noArguments(""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if req.Name == "" || len(req.Roles) == 0 {
@@ -29,6 +32,12 @@ standard error. Roles: admin, writer, reader, support, eraser, auditor, operator
 			}
 			if req.ExpiresAt, err = a.parseTime("expires", expires, 1); err != nil {
 				return err
+			}
+			if (file == "") != (tenant == "") {
+				return usagef("--config and --tenant go together")
+			}
+			if file != "" {
+				return a.createFirstKey(cmd.Context(), file, tenant, req)
 			}
 			answer, err := call(cmd.Context(), a, func(ctx context.Context, c *client.Client) (client.CreateKeyResponse, error) {
 				return c.CreateKey(ctx, req)
@@ -45,6 +54,8 @@ standard error. Roles: admin, writer, reader, support, eraser, auditor, operator
 	cmd.Flags().StringVar(&req.Name, "name", "", "for people; shown in lists")
 	cmd.Flags().StringSliceVar(&req.Roles, "roles", nil, "its roles")
 	cmd.Flags().StringVar(&expires, "expires", "", "a time, or a duration from now; default never")
+	cmd.Flags().StringVar(&file, "config", "", "configuration of vault serve: make the key in the tables")
+	cmd.Flags().StringVar(&tenant, "tenant", "", "with --config: the tenant's alias or id")
 	return cmd
 }
 

@@ -31,6 +31,7 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	environ        func() []string
 	readFile       func(string) ([]byte, error)
 	now            func() time.Time
 	sleep          func(context.Context, time.Duration) error
@@ -41,7 +42,7 @@ type app struct {
 func newApp() *app {
 	return &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, readFile: os.ReadFile,
+		getenv: os.Getenv, environ: os.Environ, readFile: os.ReadFile,
 		now: time.Now, sleep: sleep,
 		random: crand.Reader,
 		jitter: rand.Float64,
@@ -141,7 +142,8 @@ Exit codes: 0 all done; 1 failed or interrupted; 2 wrong usage;
 	root.SetIn(a.stdin)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%v", err) })
 	root.AddCommand(
-		newDevCommand(), newDevKMSCommand(), newImportCommand(a), newExportCommand(a), newTokenizeCommand(a), newDetokenizeCommand(a),
+		newDevCommand(), newDevKMSCommand(), newServeCommand(a), newConfigCommand(a), newDoctorCommand(a), newTablesCommand(a), newTenantCommand(a),
+		newImportCommand(a), newExportCommand(a), newTokenizeCommand(a), newDetokenizeCommand(a),
 		newExplainCommand(a), newEraseCommand(a), newTypesCommand(a), newRegionsCommand(a),
 		newRepairCommand(a), newKeyCommand(a), newAuditCommand(a), newVersionCommand(a),
 	)

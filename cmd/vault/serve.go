@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"piivault/cmd/vault/internal/config"
+	"piivault/internal/httpapi"
+)
+
+// startTimeout bounds what is read and claimed before an instance serves.
+const startTimeout = time.Minute
+
+func newServeCommand(a *app) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Run one region's instance",
+		Long: `Run one region's instance, on AWS or on servers that speak its protocols.
+vault config example prints a configuration with every key.
+
+It refuses to start where its key ring is not the deployment's at this epoch,
+and where its audit log is damaged. SIGTERM or Ctrl-C: /readyz says no for
+drain.wait, requests get drain.timeout to finish, and it ends. It exits
+non-zero when its store or its audit log must be reopened: start it again.
+
+Two instances of a region must not have the same name (key instance; the
+host's, if unset): the later one ends the audit log of the other.`,
+		Args: noArguments(""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.loadConfig(file)
+			if err != nil {
+				return err
+			}
+			return runServe(cmd.Context(), a, cfg)
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}
+
+// runServe serves until ctx is done, a listener fails or the store does.
+func runServe(ctx context.Context, a *app, cfg *config.Config) error {
+	level, err := zerolog.ParseLevel(cfg.LogLevel)
+	if err != nil {
+		return errors.New("log.level is unknown")
+	}
+	name, err := instanceName(cfg)
+	if err != nil {
+		return err
+	}
+	logger := zerolog.New(a.stderr).Level(level).With().Timestamp().Str("instance", cfg.Region+"/"+name).Logger()
+	tuneCollector()
+	poisoned := make(chan error, 1)
+	timing := newKMSTiming(cfg.Region)
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	i, err := openInstance(starting, cfg, surroundings{
+		name: name, now: time.Now, random: rand.Reader, logger: logger, observe: timing.observe,
+		poisoned: func(err error) {
+			select {
+			case poisoned <- fmt.Errorf("the store failed and must be recovered by a restart: %w", err):
+			default: // told already
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := i.Start(starting); err != nil {
+		return errors.Join(err, i.close())
+	}
+	cancel()
+	return errors.Join(i.serve(ctx, cfg, logger, timing, poisoned), i.close())
+}
+
+// serve runs the listeners and the background work of an instance that was started.
+func (i *instance) serve(ctx context.Context, cfg *config.Config, logger zerolog.Logger, timing *kmsTiming, poisoned <-chan error) error {
+	m := newMetrics(cfg.Region, i.Vault)
+	m.registry.MustRegister(timing.seconds)
+	var draining atomic.Bool
+	handler, err := httpapi.New(httpapi.Config{
+		Vault: i.Vault, Limits: cfg.Limits, Logger: logger, Now: time.Now, Random: rand.Reader,
+		Observe: m.observe, Draining: draining.Load,
+	})
+	if err != nil {
+		return err
+	}
+	servers := &servers{logger: logger, drain: cfg.Drain, draining: &draining}
+	if err := servers.listen(ctx, cfg, handler, m.handler()); err != nil {
+		return errors.Join(err, servers.close())
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() { defer close(done); i.Run(background) }()
+	defer func() { stop(); <-done }()
+	return servers.serve(ctx, poisoned)
+}

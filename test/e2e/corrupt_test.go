@@ -89,12 +89,13 @@ func TestDevRefusesDamage(t *testing.T) {
 		}{
 			{"kms.json", "kms.json", []float64{0, 0.5, 0.9}, false},
 			{"data/*.log", "log", []float64{0.05, 0.3}, false},
-			{"data/*.sst", "corrupt", []float64{0.1, 0.5, 0.99}, true},
+			{"data/*.sst", "corrupt", []float64{0.1}, true},
+			{"data/*.sst", "corrupt", []float64{0.99}, true},
 			{"data/MANIFEST-*", "corrupt", []float64{0.1, 0.3}, false},
 		} {
-			for _, part := range c.parts {
-				t.Run(fmt.Sprintf("%s/%s at %.0f %%", region, c.file, 100*part), func(t *testing.T) {
-					dir := copyOf(t, world)
+			t.Run(fmt.Sprintf("%s %s %v", region, c.file, c.parts), func(t *testing.T) {
+				dir := copyOf(t, world)
+				for _, part := range c.parts {
 					path := newest(t, filepath.Join(dir, region, c.file))
 					undo := flip(t, path, part)
 					before := filesOf(t, filepath.Join(dir, region))
@@ -104,11 +105,11 @@ func TestDevRefusesDamage(t *testing.T) {
 						t.Error("the refusal changed files")
 					}
 					undo()
-					p := startDev(t, dir)
-					wantValues(t, p.client(region), list)
-					p.stop()
-				})
-			}
+				}
+				p := startDev(t, dir)
+				wantValues(t, p.client(region), list)
+				p.stop()
+			})
 		}
 	}
 }

@@ -66,7 +66,7 @@ func runServe(ctx context.Context, a *app, cfg *config.Config) error {
 		name: name, now: time.Now, random: rand.Reader, logger: logger, observe: timing.observe,
 		poisoned: func(err error) {
 			select {
-			case poisoned <- fmt.Errorf("the store failed and must be recovered by a restart: %w", err):
+			case poisoned <- fmt.Errorf("the store or the audit log ended and must be opened again by a restart: %w", err):
 			default: // told already
 			}
 		},

@@ -228,6 +228,7 @@ func (i *instance) dynamo(ctx context.Context, e *edges, s surroundings, v *vaul
 		}
 		log, err := auditdynamo.Open(ctx, auditdynamo.Config{
 			Client: client, Table: names.Audit, Index: names.AuditIndex, Instance: s.name, Random: s.random, Now: s.now, Logger: s.logger,
+			OnEnd: s.poisoned,
 		})
 		if err != nil {
 			return fmt.Errorf("open the audit log: %w", err)

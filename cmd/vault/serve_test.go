@@ -311,6 +311,7 @@ func TestServe(t *testing.T) {
 	r.operators(t, eu)
 	r.refusals(t)
 	r.drains(t, eu)
+	r.namesakes(t, key)
 
 	if err := r.kms.SetEnabled(r.keys[1], false); err != nil {
 		t.Fatal(err)
@@ -396,6 +397,28 @@ func (r *rig) drains(t *testing.T, s *served) {
 	}
 	if code := s.wait(t); code != exitOK {
 		t.Errorf("it ends with %d", code)
+	}
+}
+
+// namesakes: the later of two instances of a name ends the other's audit log;
+// that one answers nothing it cannot record, and exits non-zero (G6).
+func (r *rig) namesakes(t *testing.T, key string) {
+	t.Helper()
+	former, later := r.serve(t), r.serve(t)
+	for s, want := range map[*served]int{former: http.StatusServiceUnavailable, later: http.StatusOK} {
+		var text string
+		if status := r.post(t, s.at["api"]+"/v1/tokenize", key, `{"items":[{"type":"email","value":"bob@example.com"}]}`, &text); status != want {
+			t.Errorf("tokenize: %d, not %d: %s", status, want, text)
+		}
+	}
+	if code := former.wait(t); code != exitFailed {
+		t.Errorf("an instance whose log has ended ends with %d", code)
+	}
+	if err := later.process.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if code := later.wait(t); code != exitOK {
+		t.Errorf("the later instance ends with %d", code)
 	}
 }
 

@@ -157,6 +157,9 @@ func (l *Log) fail(err error) {
 	if l.broken == nil {
 		l.broken = err
 		l.config.Logger.Error().Err(err).Stringer("log", l.name).Msg("an audit log has ended before its process")
+		if l.config.OnEnd != nil {
+			l.config.OnEnd(err)
+		}
 	}
 	l.refuseQueued()
 }

@@ -49,6 +49,9 @@ type Config struct {
 	// Patience is how long appends wait for DynamoDB before they are refused,
 	// though their blocks are written on. Default 2 s.
 	Patience time.Duration
+	// OnEnd is told once when the log has ended before its process, which
+	// cannot record anything any more. Nil: nobody is. It must not block.
+	OnEnd func(error)
 }
 
 // Log is the one writer of a new epoch's log, the reader of all logs in the

@@ -22,7 +22,7 @@ import (
 
 const (
 	defaultMaxConns = 256
-	defaultAttempt  = 2 * time.Second
+	defaultAttempt  = time.Second
 	// idleTimeout is below the 350 s after which AWS's load balancers and VPC
 	// endpoints forget a connection without a word.
 	idleTimeout = 90 * time.Second
@@ -42,7 +42,7 @@ type Config struct {
 	// beyond waits for one within its context. Default 256, some 50,000 calls a second.
 	MaxConns int
 	// Attempt bounds one attempt of a call, so that a server that hangs leaves
-	// time for another. Default 2 s.
+	// time for another. Default 1 s.
 	Attempt time.Duration
 	// Transport replaces the pool of connections: tests inject faults here.
 	Transport http.RoundTripper

@@ -52,6 +52,7 @@ func TestAnOutagePasses(t *testing.T) {
 	for _, applied := range []bool{false, true} {
 		t.Run(fmt.Sprint("applied ", applied), func(t *testing.T) {
 			tab := newTable(t)
+			tab.patience = time.Second
 			l := tab.openLog(t, "a")
 			if err := appendOne(t.Context(), l, "before"); err != nil {
 				t.Fatal(err)
@@ -102,6 +103,36 @@ func TestFaultsThatPass(t *testing.T) {
 		if err != nil || v.Size != 11 {
 			t.Errorf("fault %d: verified %+v: %v", fault, v, err)
 		}
+	}
+}
+
+// G6: an entry whose own block is there is not acknowledged while one before is not.
+func TestAcknowledgedInOrder(t *testing.T) {
+	tab := newTable(t)
+	tab.attempt = 500 * time.Millisecond
+	l := tab.openLog(t, "a")
+	hung := make(chan struct{})
+	n := 0
+	tab.faults.On(func(op string) dynamolocal.Fault {
+		if op != "PutItem" {
+			return dynamolocal.None
+		}
+		if n++; n == 1 {
+			close(hung)
+			return dynamolocal.Hanging
+		}
+		return dynamolocal.None
+	})
+	first := l.Append([]audit.Entry{anEntry("first")})
+	<-hung
+	if err := appendOne(t.Context(), l, "second"); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := audit.VerifyLog(t.Context(), tab, l.Name()); err != nil || v.Size != 3 {
+		t.Errorf("when the second is acknowledged there is %+v: %v", v, err)
+	}
+	if _, err := first.Wait(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

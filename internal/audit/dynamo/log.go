@@ -237,9 +237,8 @@ func (l *Log) put(ctx context.Context, b block) error {
 	if err != nil || there == nil {
 		return err
 	}
-	f := dynamo.Read(there)
-	if f.Has(attrFence) || !bytes.Equal(f.Bytes(attrBlock), b.bytes) {
-		return errFenced
+	if f := dynamo.Read(there); !bytes.Equal(f.Bytes(attrBlock), b.bytes) {
+		return errFenced // a fence has no bytes
 	}
 	return nil
 }

@@ -32,11 +32,13 @@ type table struct {
 	account dynamolocal.Account
 	faults  *dynamolocal.Faults
 	open    []*auditdynamo.Log
+
+	attempt, patience time.Duration // of logs that are opened
 }
 
 func newTable(t *testing.T) *table {
 	t.Helper()
-	tab := &table{account: server.Account(), faults: dynamolocal.NewFaults()}
+	tab := &table{account: server.Account(), faults: dynamolocal.NewFaults(), attempt: 2 * time.Second, patience: 4 * time.Second}
 	tab.Stored = auditdynamo.Stored{Client: tab.account.Client(t, "eu-west-1"), Table: tableName}
 	if err := dynamo.CreateTables(t.Context(), tab.Client, dynamo.Names{Audit: tableName, AuditIndex: indexName}); err != nil {
 		t.Fatal(err)
@@ -53,10 +55,10 @@ func newTable(t *testing.T) *table {
 func (tab *table) config(t *testing.T, instance string) auditdynamo.Config {
 	t.Helper()
 	cfg := tab.account.Config("eu-west-1")
-	cfg.Transport = tab.faults
+	cfg.Transport, cfg.Attempt = tab.faults, tab.attempt
 	return auditdynamo.Config{
 		Client: dynamolocal.NewClient(t, cfg), Table: tableName, Index: indexName, Instance: instance,
-		Random: rand.Reader, Now: time.Now, Logger: zerolog.Nop(), Patience: time.Second,
+		Random: rand.Reader, Now: time.Now, Logger: zerolog.Nop(), Patience: tab.patience,
 	}
 }
 

@@ -20,12 +20,15 @@ func TestMain(m *testing.M) { os.Exit(dynamolocal.Main(m, &server)) }
 
 const table = "control"
 
+// patient is how long an attempt of a call may take: a busy machine is no fault.
+const patient = 20 * time.Second
+
 // open makes an empty table, and the transport through which it is reached.
-func open(t *testing.T) (*authzdynamo.Control, *dynamo.Client, *dynamolocal.Faults) {
+func open(t *testing.T, attempt time.Duration) (*authzdynamo.Control, *dynamo.Client, *dynamolocal.Faults) {
 	t.Helper()
 	faults := dynamolocal.NewFaults()
 	cfg := server.Account().Config("eu-west-1")
-	cfg.Transport, cfg.Attempt = faults, 500*time.Millisecond
+	cfg.Transport, cfg.Attempt = faults, attempt
 	client := dynamolocal.NewClient(t, cfg)
 	if err := dynamo.CreateTables(t.Context(), client, dynamo.Names{Control: table}); err != nil {
 		t.Fatal(err)
@@ -36,7 +39,7 @@ func open(t *testing.T) (*authzdynamo.Control, *dynamo.Client, *dynamolocal.Faul
 func TestConformance(t *testing.T) {
 	authztest.Run(t, func(t *testing.T) authz.Control {
 		t.Helper()
-		c, _, _ := open(t)
+		c, _, _ := open(t, patient)
 		return c
 	})
 }
@@ -58,7 +61,7 @@ func TestAFaultThatPasses(t *testing.T) {
 		"broken": dynamolocal.Broken, "hanging": dynamolocal.Hanging,
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, _, faults := open(t)
+			c, _, faults := open(t, 500*time.Millisecond)
 			faults.Once("PutItem", fault)
 			if err := c.Insert(t.Context(), first); err != nil {
 				t.Fatal("insert:", err)
@@ -92,7 +95,7 @@ func TestAFaultThatPasses(t *testing.T) {
 // A fault that lasts ends with the caller's deadline, and says that the table
 // is unavailable.
 func TestAFaultThatLasts(t *testing.T) {
-	c, _, faults := open(t)
+	c, _, faults := open(t, patient)
 	item := authz.Item{Kind: authz.KindKey, ID: "k", Body: []byte("body")}
 	for _, fault := range []dynamolocal.Fault{dynamolocal.Refused, dynamolocal.Throttled, dynamolocal.Broken, dynamolocal.Hanging, dynamolocal.Lost} {
 		faults.On(func(string) dynamolocal.Fault { return fault })
@@ -111,7 +114,7 @@ func TestAFaultThatLasts(t *testing.T) {
 // A row that cannot be read is an error, never an absent item: a revocation
 // that is not seen would be none.
 func TestACorruptRowIsNeverAbsent(t *testing.T) {
-	c, client, _ := open(t)
+	c, client, _ := open(t, patient)
 	for name, row := range map[string]dynamo.Item{
 		"no body":         {"v": dynamo.Int(1)},
 		"body of text":    {"v": dynamo.Int(1), "body": dynamo.String("x")},
@@ -134,7 +137,7 @@ func TestACorruptRowIsNeverAbsent(t *testing.T) {
 
 // Rows are these attributes (format.md §6).
 func TestStoredItem(t *testing.T) {
-	c, client, _ := open(t)
+	c, client, _ := open(t, patient)
 	if err := c.Insert(t.Context(), authz.Item{Kind: authz.KindEraseConfirm, ID: "job#eu-west-1", Body: []byte("{}")}); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +149,7 @@ func TestStoredItem(t *testing.T) {
 }
 
 func TestInvalidItemsAreRefused(t *testing.T) {
-	c, _, faults := open(t)
+	c, _, faults := open(t, patient)
 	faults.Calls()
 	long := string(make([]byte, 1025))
 	for name, err := range map[string]error{

@@ -26,7 +26,7 @@ var faults = map[string]dynamolocal.Fault{
 func TestAFaultThatPasses(t *testing.T) {
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
-			r := newRegion(t, false)
+			r := newRegionWith(t, false, 500*time.Millisecond)
 			once := func(op string) { r.faults.Once(op, fault) }
 			must := func(doing string, err error) {
 				t.Helper()
@@ -96,7 +96,7 @@ func (r *region) wantGetKey(t *testing.T, key store.Key, want *store.Record, bur
 // A fault that lasts ends with the caller's deadline; what it left behind is
 // completed by calling again (store.Store, Insert).
 func TestAFaultThatLasts(t *testing.T) {
-	r := newRegion(t, false)
+	r := newRegionWith(t, false, 500*time.Millisecond)
 	for name, fault := range faults {
 		news := make([]store.New, 5)
 		for i := range news {

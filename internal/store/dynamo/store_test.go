@@ -28,9 +28,15 @@ type region struct {
 
 func newRegion(tb testing.TB, ttl bool) *region {
 	tb.Helper()
+	return newRegionWith(tb, ttl, 20*time.Second) // a busy machine is no fault
+}
+
+// newRegionWith also bounds an attempt of a call.
+func newRegionWith(tb testing.TB, ttl bool, attempt time.Duration) *region {
+	tb.Helper()
 	r := &region{faults: dynamolocal.NewFaults(), clock: time.UnixMilli(1_800_000_000_000)}
 	cfg := server.Account().Config("eu-west-1")
-	cfg.Transport, cfg.Attempt = r.faults, 500*time.Millisecond
+	cfg.Transport, cfg.Attempt = r.faults, attempt
 	r.client = dynamolocal.NewClient(tb, cfg)
 	if err := dynamo.CreateTables(tb.Context(), r.client, dynamo.Names{Records: table}); err != nil {
 		tb.Fatal(err)

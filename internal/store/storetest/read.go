@@ -95,6 +95,9 @@ func (s *suite) copies() {
 			s.Fatal(diff)
 		}
 		states[0].Record.Message[0], states[0].Record.Missing[0] = '!', "!"
+		if diff := cmp.Diff(want, states[1].Record); diff != "" {
+			s.Fatal(diff)
+		}
 	}
 }
 

@@ -120,6 +120,7 @@ type surroundings struct {
 type instance struct {
 	*vault.Vault
 	control authz.Control
+	log     *timedLog
 	closes  []func() error // in order
 }
 
@@ -157,6 +158,8 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 	if err != nil {
 		return nil, err
 	}
+	i.log = newTimedLog(cfg.Region, v.Log)
+	v.Log = i.log
 	if v.Ring, err = newRing(e, s, func(region string) { i.Restored(region) }); err != nil {
 		return nil, err
 	}

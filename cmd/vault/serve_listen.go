@@ -38,11 +38,11 @@ type server struct {
 func (s *servers) listen(ctx context.Context, cfg *config.Config, api, metrics http.Handler) error {
 	var tlsConfig *tls.Config
 	if cfg.TLS.Cert != "" {
-		certificate, err := tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key)
+		certificate, err := newCertificate(cfg.TLS, time.Now, s.logger)
 		if err != nil {
-			return errors.New("tls.cert and tls.key cannot be read, or do not belong together")
+			return err
 		}
-		tlsConfig = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: cfg.TLS.MinVersion}
+		tlsConfig = certificate.config()
 	}
 	operator := http.NewServeMux()
 	operator.Handle("GET /metrics", metrics)
@@ -65,7 +65,8 @@ func (s *servers) listen(ctx context.Context, cfg *config.Config, api, metrics h
 		}
 		s.list = append(s.list, server{l.what, listener, &http.Server{
 			Handler: l.handler, TLSConfig: l.tls, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
-			IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(connectionFaults{s.logger, l.what}, "", 0),
+			WriteTimeout: readTimeout + max(cfg.Limits.Timeout, time.Minute), // from the end of the header: both and an answer
+			IdleTimeout:  idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(connectionFaults{s.logger, l.what}, "", 0),
 		}})
 	}
 	return nil

@@ -7,8 +7,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"piivault/internal/audit"
 	"piivault/internal/crypto"
 	"piivault/internal/secret"
+	"piivault/internal/vault"
 )
 
 // kmsTiming measures the calls to every region's KMS.
@@ -28,6 +30,67 @@ func (t *kmsTiming) observe(region string, k crypto.KMS) crypto.KMS {
 		return k
 	}
 	return &timedKMS{k, region, t.seconds}
+}
+
+// readyCollector asks the vault at scrape time which dependency is out.
+type readyCollector struct {
+	vault *vault.Vault
+	up    *prometheus.Desc
+}
+
+func newReadyCollector(region string, v *vault.Vault) *readyCollector {
+	return &readyCollector{v, prometheus.NewDesc("vault_ready", "1 where the dependency works, as /readyz says.",
+		[]string{"dependency"}, prometheus.Labels{"region": region})}
+}
+
+// Describe implements prometheus.Collector.
+func (c *readyCollector) Describe(out chan<- *prometheus.Desc) { out <- c.up }
+
+// Collect implements prometheus.Collector.
+func (c *readyCollector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	for name, err := range c.vault.Ready(ctx) {
+		up := 1.0
+		if err != nil {
+			up = 0
+		}
+		out <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up, name)
+	}
+}
+
+// timedLog measures how long entries take to be durable, which requests wait for.
+type timedLog struct {
+	audit.Log
+	seconds prometheus.Histogram
+}
+
+func newTimedLog(region string, log audit.Log) *timedLog {
+	return &timedLog{log, prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "vault_audit_append_seconds", Help: "Time until appended audit entries were durable, or were refused.",
+		ConstLabels: prometheus.Labels{"region": region}, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+	})}
+}
+
+// Append implements audit.Log.
+func (t *timedLog) Append(entries []audit.Entry) audit.Pending {
+	return &timedPending{t.Log.Append(entries), t.seconds, time.Now()}
+}
+
+type timedPending struct {
+	audit.Pending
+	seconds prometheus.Histogram
+	begun   time.Time // zero once measured
+}
+
+// Wait implements audit.Pending.
+func (p *timedPending) Wait(ctx context.Context) (audit.Receipt, error) {
+	receipt, err := p.Pending.Wait(ctx)
+	if !p.begun.IsZero() {
+		p.seconds.Observe(time.Since(p.begun).Seconds())
+		p.begun = time.Time{}
+	}
+	return receipt, err
 }
 
 // timedKMS implements crypto.KMS.

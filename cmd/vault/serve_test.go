@@ -336,9 +336,18 @@ func TestServe(t *testing.T) {
 func (r *rig) operators(t *testing.T, s *served) {
 	t.Helper()
 	var text string
-	if status := r.get(t, s.at["metrics"]+"/metrics", &text); status != http.StatusOK || !strings.Contains(text, `vault_kms_seconds_count{of="us-east-1",operation="encrypt",outcome="ok",region="eu-west-1"}`) ||
-		!strings.Contains(text, `vault_kms_up{of="us-east-1",region="eu-west-1"} 1`) {
-		t.Errorf("metrics: %d: %s", status, text)
+	status := r.get(t, s.at["metrics"]+"/metrics", &text)
+	for _, line := range []string{
+		`vault_kms_seconds_count{of="us-east-1",operation="encrypt",outcome="ok",region="eu-west-1"} `,
+		`vault_kms_up{of="us-east-1",region="eu-west-1"} 1`,
+		`vault_ready{dependency="store",region="eu-west-1"} 1`,
+		`vault_audit_append_seconds_count{region="eu-west-1"} `,
+		`vault_request_seconds_count{region="eu-west-1",route="/v1/tokenize",status="200"} 1`,
+		`vault_missing_copies{of="us-east-1",region="eu-west-1"} 0`,
+	} {
+		if status != http.StatusOK || !strings.Contains(text, line) {
+			t.Errorf("metrics: %d: no %s in %s", status, line, text)
+		}
 	}
 	if status := r.get(t, s.at["pprof"]+"/debug/pprof/goroutine?debug=1", &text); status != http.StatusOK {
 		t.Errorf("pprof: %d", status)

@@ -141,7 +141,8 @@ func (e *Engine) openDB(o Options) error {
 }
 
 // checkFiles refuses what Pebble would open without some of its writes: tables
-// with no log beside them, and a log that is damaged near its end.
+// with no log beside them, a manifest that lost its last edits, and a log that
+// is damaged near its end.
 func checkFiles(fs vfs.FS, dir string) error {
 	names, err := fs.List(dir)
 	if err != nil {
@@ -155,6 +156,9 @@ func checkFiles(fs vfs.FS, dir string) error {
 	}
 	if has(".sst") && !has(".log") {
 		return fmt.Errorf("%w: the write-ahead log is missing", ErrCorrupt)
+	}
+	if err := checkManifest(fs, dir, names); err != nil {
+		return err
 	}
 	return checkLog(fs, dir, names)
 }

@@ -192,6 +192,24 @@ data "aws_iam_policy_document" "this" {
   }
 
   statement {
+    sid       = "KMSOnly"
+    effect    = "Deny"
+    actions   = ["s3:PutObject"]
+    resources = ["${aws_s3_bucket.this.arn}/*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "StringNotEqualsIfExists"
+      variable = "s3:x-amz-server-side-encryption"
+      values   = ["aws:kms"]
+    }
+  }
+
+  statement {
     sid       = "OwnKeyOnly"
     effect    = "Deny"
     actions   = ["s3:PutObject"]

@@ -111,7 +111,7 @@ resource "aws_vpc_endpoint" "gateway" {
 }
 
 resource "aws_vpc_endpoint" "interface" {
-  for_each = toset(["ecr.api", "ecr.dkr", "kms", "logs", "monitoring", "secretsmanager"])
+  for_each = toset(["ecr.api", "ecr.dkr", "kms", "logs", "secretsmanager"])
 
   region              = var.region
   vpc_id              = var.vpc_id

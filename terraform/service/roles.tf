@@ -69,7 +69,7 @@ data "aws_iam_policy_document" "tables" {
 
   statement {
     sid       = "Records"
-    actions   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"]
+    actions   = ["dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"]
     resources = [local.tables["records"]]
   }
 
@@ -86,7 +86,7 @@ data "aws_iam_policy_document" "tables" {
 
     content {
       sid       = "MaintainRecords"
-      actions   = ["dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:Scan", "dynamodb:UpdateItem"]
+      actions   = ["dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:Scan", "dynamodb:UpdateItem"]
       resources = [statement.value]
     }
   }
@@ -107,7 +107,7 @@ data "aws_iam_policy_document" "tables" {
 
     content {
       sid       = "SecondRegion"
-      actions   = ["dynamodb:PutItem"]
+      actions   = ["dynamodb:BatchWriteItem", "dynamodb:PutItem"]
       resources = statement.value
     }
   }

@@ -99,7 +99,7 @@ resource "aws_ecs_task_definition" "this" {
       mountPoints      = [{ sourceVolume = "config", containerPath = "/etc/vault", readOnly = true }]
       dependsOn        = [{ containerName = "init", condition = "SUCCESS" }]
       linuxParameters  = { initProcessEnabled = false, capabilities = { drop = ["ALL"] } }
-      ulimits          = [{ name = "core", softLimit = 0, hardLimit = 0 }, { name = "nofile", softLimit = 65536, hardLimit = 65536 }]
+      ulimits          = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
       stopTimeout      = 90
       logConfiguration = local.logs[each.key]["vault"]
     },

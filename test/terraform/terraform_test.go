@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 
 	"piivault/internal/crypto/kms"
@@ -125,6 +126,41 @@ func TestTables(t *testing.T) {
 	slices.SortFunc(want, byName)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("terraform/tables/definitions.tf is not internal/dynamo/tables.go (-want +got):\n%s", diff)
+	}
+}
+
+// TestConfig looks the keys of the example's vault.yaml up in the configuration
+// that `vault config example` prints, which has every key.
+func TestConfig(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), checker(t), "-config", filepath.Join(modules, "examples/two-regions")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	if err := json.Unmarshal(out, &keys); err != nil {
+		t.Fatal(err)
+	}
+	for _, need := range []string{"env", "region", "regions", "ring", "ring.mode", "tables"} {
+		if !slices.Contains(keys, need) {
+			t.Errorf("vault.yaml lacks %s", need)
+		}
+	}
+	text, err := os.ReadFile("../../cmd/vault/internal/config/example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example map[string]any
+	if err := yaml.Unmarshal(text, &example); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		var value any = example
+		for name := range strings.SplitSeq(key, ".") {
+			object, _ := value.(map[string]any)
+			if value = object[name]; value == nil {
+				t.Errorf("vault.yaml has the key %s, which vault serve does not know", key)
+			}
+		}
 	}
 }
 

@@ -2,7 +2,8 @@
 // `terraform fmt` and `terraform validate` would say of them, a finding a line,
 // without Terraform or its provider: form, syntax, references, arguments of
 // modules and resources. What resources take comes from schema.json.
-// With -tables it prints the tables that module tables defines, as JSON.
+// With -tables it prints the tables that module tables defines, with -config
+// the keys of the vault.yaml that the example makes, as JSON.
 //
 // It is a module of its own, so that HCL is no dependency of the vault.
 package main
@@ -26,6 +27,7 @@ func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	schemaFile := flags.String("schema", "schema.json", "what the provider takes and gives")
 	tables := flags.Bool("tables", false, "print the tables of the module in the directory")
+	config := flags.Bool("config", false, "print the keys of vault.yaml of the example in the directory")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -38,6 +40,13 @@ func run(args []string, out io.Writer) error {
 			return err
 		}
 		return json.NewEncoder(out).Encode(defined)
+	}
+	if *config {
+		keys, err := configKeys(flags.Arg(0))
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(out).Encode(keys)
 	}
 	s, err := readSchema(*schemaFile)
 	if err != nil {

@@ -70,11 +70,14 @@ func (a *app) printConfig(c *config.Config) error {
 	t := new(table)
 	t.add("REGION", "LOCAL", "KEY", "DYNAMODB", "KMS")
 	for _, r := range c.Regions {
-		key := r.KMS.KeyARN
-		if key == "" {
-			key = "local file, for trying out only"
+		key, kms, tables := r.KMS.KeyARN, orAWS(r.KMS.Endpoint), orAWS(r.DynamoDB.URL)
+		if r.KMS.Local != "" {
+			key, kms = "a local file, for trying out only", "-"
 		}
-		t.add(r.Name, yesNo(r.Name == c.Region), key, orAWS(r.DynamoDB.URL), orAWS(r.KMS.Endpoint))
+		if c.Store == config.Embedded {
+			tables = "-"
+		}
+		t.add(r.Name, yesNo(r.Name == c.Region), key, tables, kms)
 	}
 	if err := t.print(a.stdout); err != nil {
 		return err

@@ -87,7 +87,8 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config) error {
 	f.good("configuration")
 	e, err := dial(ctx, cfg)
 	if err != nil {
-		return err
+		f.fail(err.Error(), "see the environment's AWS settings; the file of a local KMS is made by the first vault tenant create")
+		return errors.New("nothing can be asked without that")
 	}
 	defer e.close()
 	f.certificate(cfg.TLS, a.now())

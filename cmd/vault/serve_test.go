@@ -11,7 +11,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -23,15 +22,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/rs/zerolog"
 
-	"piivault/cmd/vault/internal/config"
 	"piivault/internal/sim/dynamolocal"
 	"piivault/internal/sim/kmsserver"
 )
@@ -460,7 +456,13 @@ drain: {wait: 0s}
 	if code, _, stderr := r.command(t, nil, "tables", "create"); code != exitUsage || !strings.Contains(stderr, "has no tables") {
 		t.Errorf("tables: exit %d: %s", code, stderr)
 	}
+	if code, stdout, _ := r.command(t, nil, "doctor"); code != exitFailed || !strings.Contains(stdout, "→ see the environment's AWS settings; the file of a local KMS") {
+		t.Errorf("doctor without the key file: exit %d: %s", code, stdout)
+	}
 	r.must(t, "tenant", "create", "--alias", "acme")
+	if stdout := r.must(t, "doctor"); !strings.Contains(stdout, "an instance can serve; 0 warnings") {
+		t.Errorf("doctor: %s", stdout)
+	}
 	for want, args := range map[string][]string{
 		"a tenant has this alias already": {"tenant", "create", "--alias", "acme"},
 		"an alias is 1 to 63":             {"tenant", "create", "--alias", "A"},
@@ -507,27 +509,5 @@ drain: {wait: 0s}
 	}
 	if code, _, stderr := r.command(t, nil, "serve"); code != exitFailed || !strings.Contains(stderr, "there is data without its keys") {
 		t.Errorf("without its keys: exit %d: %s", code, stderr)
-	}
-}
-
-// TestPoisonEndsServing: readiness goes first, nothing waits for load
-// balancers, and the error says why.
-func TestPoisonEndsServing(t *testing.T) {
-	var draining atomic.Bool
-	cfg := &config.Config{Listen: "127.0.0.1:0"}
-	s := &servers{logger: zerolog.New(t.Output()), drain: config.Drain{Wait: time.Hour, Timeout: time.Second}, draining: &draining}
-	if err := s.listen(t.Context(), cfg, http.NotFoundHandler(), http.NotFoundHandler()); err != nil {
-		t.Fatal(err)
-	}
-	poisoned := make(chan error, 1)
-	poisoned <- io.ErrUnexpectedEOF
-	if err := s.serve(t.Context(), poisoned); !errors.Is(err, io.ErrUnexpectedEOF) || !draining.Load() {
-		t.Errorf("%v, draining: %v", err, draining.Load())
-	}
-	if err := s.listen(t.Context(), &config.Config{Listen: s.list[0].listener.Addr().String()}, http.NotFoundHandler(), http.NotFoundHandler()); err != nil {
-		t.Errorf("the address is not free again: %v", err)
-	}
-	if err := s.list[1].listener.Close(); err != nil {
-		t.Error(err)
 	}
 }

@@ -18,6 +18,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"piivault/internal/awshttp"
 )
 
 const (
@@ -92,7 +94,7 @@ func New(c Config) (*Client, error) {
 		region: c.Region, attempt: c.Attempt, jitter: jitter,
 	}
 	options := dynamodb.Options{
-		Region: c.Region, Credentials: credentials{c.Credentials}, HTTPClient: client.http,
+		Region: c.Region, Credentials: credentials{c.Credentials}, HTTPClient: awshttp.InMemory{Client: client.http},
 		Retryer: aws.NopRetryer{}, // call retries, which must know what an earlier attempt may have done
 		// TLS protects answers; the checksum would cost every answer a pass.
 		DisableValidateResponseChecksum: true,

@@ -101,6 +101,11 @@ func (t *Type) Normalize(value secret.Plaintext, country string, now time.Time) 
 	if code := r.chars.check(value.Bytes()); code != "" {
 		return secret.Plaintext{}, refuse(code)
 	}
+	if country != "" {
+		if _, err := countryOf(country); err != nil {
+			return secret.Plaintext{}, err
+		}
+	}
 	b, err := r.normalize(input{value.Bytes(), country, now})
 	if err != nil {
 		return secret.Plaintext{}, err

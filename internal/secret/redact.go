@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-var quoted = []byte(`"` + Redacted + `"`)
+const quoted = `"` + Redacted + `"`
 
 func redact(w io.Writer) { _, _ = io.WriteString(w, Redacted) }
 
@@ -16,7 +16,7 @@ func (Plaintext) String() string { return Redacted }
 func (Plaintext) Format(s fmt.State, _ rune) { redact(s) }
 
 // MarshalJSON returns Redacted as a JSON string.
-func (Plaintext) MarshalJSON() ([]byte, error) { return quoted, nil }
+func (Plaintext) MarshalJSON() ([]byte, error) { return []byte(quoted), nil }
 
 // MarshalText returns Redacted.
 func (Plaintext) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
@@ -28,7 +28,7 @@ func (Key) String() string { return Redacted }
 func (Key) Format(s fmt.State, _ rune) { redact(s) }
 
 // MarshalJSON returns Redacted as a JSON string.
-func (Key) MarshalJSON() ([]byte, error) { return quoted, nil }
+func (Key) MarshalJSON() ([]byte, error) { return []byte(quoted), nil }
 
 // MarshalText returns Redacted.
 func (Key) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
@@ -40,7 +40,7 @@ func (Text) String() string { return Redacted }
 func (Text) Format(s fmt.State, _ rune) { redact(s) }
 
 // MarshalJSON returns Redacted as a JSON string.
-func (Text) MarshalJSON() ([]byte, error) { return quoted, nil }
+func (Text) MarshalJSON() ([]byte, error) { return []byte(quoted), nil }
 
 // MarshalText returns Redacted.
 func (Text) MarshalText() ([]byte, error) { return []byte(Redacted), nil }

@@ -42,7 +42,8 @@ const eraseJobVersion = 1
 
 // Erase buries the records of tokens or of a subject, here at once and in
 // every other region as soon as it learns of the job. Complete says that all
-// regions have confirmed; calling again tells how far they are. It succeeds
+// regions have confirmed; calling again tells how far they are, and that they
+// are done. It succeeds
 // for what does not exist: nothing tells the caller what was there, but the
 // count of records buried here.
 func (v *Vault) Erase(ctx context.Context, c Call, req EraseRequest) (EraseResult, error) {
@@ -56,14 +57,16 @@ func (v *Vault) Erase(ctx context.Context, c Call, req EraseRequest) (EraseResul
 	if err := v.noteErase(ctx, c, job); err != nil {
 		return EraseResult{}, err
 	}
-	if id, ok := v.jobs.underWay(job); ok {
-		job.ID = id
-	} else if err := v.startErase(ctx, job); err != nil {
-		return EraseResult{}, err
-	}
 	buried, err := v.bury(ctx, job)
 	if err != nil {
 		return EraseResult{}, unavailable("unavailable", err)
+	}
+	if id, ok := v.jobs.underWay(job); ok {
+		job.ID = id
+	} else if buried == 0 && v.jobs.justFinished(job) {
+		return v.jobs.result("", 0), nil
+	} else if err := v.startErase(ctx, job); err != nil {
+		return EraseResult{}, err
 	}
 	v.jobs.progress(ctx, job.ID, buried)
 	return v.jobs.result(job.ID, buried), nil

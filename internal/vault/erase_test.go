@@ -123,9 +123,15 @@ func TestEraseIsCompleteWhenAllRegionsConfirmed(t *testing.T) {
 	w.fault(sim.Fault{Region: regionB, Link: "up"})
 	w.settle()
 	w.wantGone(w.b, token)
+	if out := w.erase(w.a, req); out.Complete {
+		t.Error("complete before the other region confirmed")
+	}
 	w.b.ErasePass(t.Context())
 	w.settle()
 	w.a.ErasePass(t.Context())
+	if out := w.erase(w.a, req); !out.Complete || !out.Regions[1].Confirmed {
+		t.Errorf("both regions have confirmed: %+v", out)
+	}
 	if in, err := w.a.Inspect(t.Context(), w.admin, req.Tokens); err != nil || in[0].Err == nil {
 		t.Errorf("inspected %+v, %v", in, err)
 	}

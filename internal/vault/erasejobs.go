@@ -23,10 +23,11 @@ type jobs struct {
 	// mu guards everything below.
 	mu       sync.Mutex
 	open     map[string]*openJob
-	complete map[string]struct{} // ids of finished jobs, so that a poll skips them
-	subjects map[string]int      // tenant#subject → open jobs
-	records  map[string]int      // tenant#record of deterministic tokens → open jobs
-	wholeAt  time.Time           // when all jobs were last listed
+	complete map[string]struct{}  // ids of finished jobs, so that a poll skips them
+	subjects map[string]int       // tenant#subject → open jobs
+	records  map[string]int       // tenant#record of deterministic tokens → open jobs
+	wholeAt  time.Time            // when all jobs were last listed
+	finished map[string]time.Time // targets whose job was completed lately → when
 }
 
 // openJob is an erasure under way, as this region sees it.
@@ -37,7 +38,7 @@ type openJob struct {
 }
 
 func newJobs(v *Vault) *jobs {
-	return &jobs{v: v, open: map[string]*openJob{}, complete: map[string]struct{}{}, subjects: map[string]int{}, records: map[string]int{}}
+	return &jobs{v: v, open: map[string]*openJob{}, complete: map[string]struct{}{}, subjects: map[string]int{}, records: map[string]int{}, finished: map[string]time.Time{}}
 }
 
 // run polls for jobs and works on them until ctx is done.
@@ -163,11 +164,43 @@ func (j *jobs) underWay(job *eraseJob) (string, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for id, o := range j.open {
-		if o.Tenant == job.Tenant && o.Subject == job.Subject && slices.Equal(o.Targets, job.Targets) {
+		if o.target() == job.target() {
 			return id, true
 		}
 	}
 	return "", false
+}
+
+// finishedFor is how long a completed erasure answers for the same request.
+const finishedFor = 10 * time.Minute
+
+// justFinished reports, once, that a job for the same target was completed
+// lately: what its caller waits to hear. Asked again it is a new erasure.
+func (j *jobs) justFinished(job *eraseJob) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.forgetFinished()
+	_, ok := j.finished[job.target()]
+	delete(j.finished, job.target())
+	return ok
+}
+
+// forgetFinished keeps the set small; mu is held.
+func (j *jobs) forgetFinished() {
+	for target, at := range j.finished {
+		if j.v.since(at) > finishedFor {
+			delete(j.finished, target)
+		}
+	}
+}
+
+// target names what a job erases.
+func (job *eraseJob) target() string {
+	name := job.Tenant + "#" + job.Subject
+	for _, t := range job.Targets {
+		name += "#" + t.Record
+	}
+	return name
 }
 
 // work does this region's part once: bury what is there, and confirm after
@@ -267,6 +300,8 @@ func (j *jobs) confirmations(ctx context.Context, id string) error {
 	if o.missing(j.v.Ring.Names()) == 0 {
 		delete(j.open, id)
 		j.complete[id] = struct{}{}
+		j.forgetFinished()
+		j.finished[o.target()] = j.v.Now()
 		j.count(o.eraseJob, -1)
 	}
 	return nil

@@ -38,30 +38,30 @@ type world struct {
 
 type option func(*sim.Config)
 
-func newWorld(t testing.TB, options ...option) *world {
-	t.Helper()
-	w := &world{t: t, clock: &clock{}}
+func newWorld(tb testing.TB, options ...option) *world {
+	tb.Helper()
+	w := &world{t: tb, clock: &clock{}}
 	w.clock.ns.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano())
-	cfg := sim.Config{Dir: t.TempDir(), Regions: []string{regionA, regionB}, Now: w.clock.now, Types: testTypes(), Seed: 1}
+	cfg := sim.Config{Dir: tb.TempDir(), Regions: []string{regionA, regionB}, Now: w.clock.now, Types: testTypes(), Seed: 1}
 	for _, o := range options {
 		o(&cfg)
 	}
-	opened, err := sim.Open(t.Context(), cfg)
+	opened, err := sim.Open(tb.Context(), cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := opened.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	w.World, w.a = opened, opened.Regions[0].Vault
 	if len(opened.Regions) > 1 {
 		w.b = opened.Regions[1].Vault
 	}
-	credential, err := opened.Bootstrap(t.Context())
+	credential, err := opened.Bootstrap(tb.Context())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w.admin = w.call(credential)
 	return w
@@ -169,14 +169,14 @@ func (w *world) wantReveal(v *vault.Vault, token secret.Text, want string) {
 }
 
 // wantCode asserts a refusal's stable code.
-func wantCode(t testing.TB, err error, kind error, code string) {
-	t.Helper()
+func wantCode(tb testing.TB, err error, kind error, code string) {
+	tb.Helper()
 	var e *vault.Error
 	if !errors.As(err, &e) {
-		t.Fatalf("got %v, want a refusal %s", err, code)
+		tb.Fatalf("got %v, want a refusal %s", err, code)
 	}
 	if e.Code != code || !errors.Is(err, kind) {
-		t.Errorf("got %s (%v), want %s (%v)", e.Code, e.Kind, code, kind)
+		tb.Errorf("got %s (%v), want %s (%v)", e.Code, e.Kind, code, kind)
 	}
 }
 

@@ -1,12 +1,9 @@
 package kms
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -93,27 +90,6 @@ func newHTTPClient(c Config) *http.Client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-}
-
-// inMemory gives net/http a body that it knows to be in memory. From the SDK's
-// own it sends the headers first and the body with a second system call, after
-// which the SDK may close the body under net/http's last look at it: the
-// request succeeds, and its connection is lost (smithy-go v1.28,
-// safeWriteToReadCloser). It also lets net/http try another connection when
-// one that was idle turns out closed before anything was sent.
-type inMemory struct{ *http.Client }
-
-// Do sends a request of the SDK, which makes one for each attempt.
-func (c inMemory) Do(r *http.Request) (*http.Response, error) {
-	if r.Body != nil && r.ContentLength > 0 {
-		body := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, fmt.Errorf("kms: read the request: %w", err)
-		}
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-		r.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	return c.Client.Do(r) //nolint:gosec // G704: the SDK made the request, for the configured endpoint
 }
 
 // errCredentials stands for every failure to get credentials: the providers' own texts are not ours to show.

@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"piivault/internal/awshttp"
 	"piivault/internal/crypto"
 	"piivault/internal/secret"
 )
@@ -49,7 +50,7 @@ func over(c Config, client *http.Client) *KMS {
 	options := kms.Options{
 		Region:           c.Region,
 		Credentials:      credentials{c.Credentials},
-		HTTPClient:       inMemory{client},
+		HTTPClient:       awshttp.InMemory{Client: client},
 		Retryer:          onceMore{},
 		EndpointOptions:  kms.EndpointResolverOptions{UseFIPSEndpoint: fips(c.FIPS)},
 		RetryMaxAttempts: maxAttempts,

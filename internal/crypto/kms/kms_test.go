@@ -209,7 +209,7 @@ func TestConnectionsAreKept(t *testing.T) {
 }
 
 // What net/http is to send it can see to be in memory, or it would lose
-// connections (client.go, inMemory): seldom enough to escape the test above.
+// connections (internal/awshttp): seldom enough to escape the test above.
 func TestBodiesAreInMemory(t *testing.T) {
 	arn := kmsserver.ARN(here, "x")
 	var bodies []string

@@ -25,6 +25,7 @@ data "aws_availability_zones" "this" {
 
 resource "aws_vpc" "this" {
   #checkov:skip=CKV2_AWS_12:aws_default_security_group.this, below
+  #checkov:skip=CKV2_AWS_11:aws_flow_log.this, below
   for_each = toset(var.regions)
 
   region               = each.key

@@ -36,6 +36,9 @@ func (m *module) found(at hcl.Range, format string, args ...any) {
 func checkAll(root string, s *schema) ([]string, error) {
 	modules := map[string]*module{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == ".terraform" {
+			return fs.SkipDir
+		}
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".tf" {
 			return err
 		}

@@ -308,6 +308,7 @@ func TestServe(t *testing.T) {
 	r.refusals(t)
 	r.drains(t, eu)
 	r.namesakes(t, key)
+	t.Run("multi-Region key", r.multiRegion)
 
 	if err := r.kms.SetEnabled(r.keys[1], false); err != nil {
 		t.Fatal(err)
@@ -424,6 +425,36 @@ func (r *rig) namesakes(t *testing.T, key string) {
 	}
 	if code := later.wait(t); code != exitOK {
 		t.Errorf("the later instance ends with %d", code)
+	}
+}
+
+// multiRegion is another deployment, configured by the environment: one
+// multi-Region key, whose one copy each region opens with its own replica.
+func (r *rig) multiRegion(t *testing.T) {
+	primary, err := r.kms.CreateKey(kmsserver.KeySpec{Region: "eu-west-1", MultiRegion: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica, err := r.kms.Replicate(primary, "us-east-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, v := range map[string]string{
+		"VAULT_TABLES_PREFIX": "mrk-", "VAULT_RING_MODE": "multi_region", "VAULT_REGIONS_0_KMS_KEY_ARN": primary, "VAULT_REGIONS_1_KMS_KEY_ARN": replica,
+	} {
+		t.Setenv(name, v)
+	}
+	r.must(t, "tables", "create")
+	r.must(t, "tenant", "create", "--alias", "acme")
+	key := r.must(t, "key", "create", "--name", "first", "--roles", "writer,reader", "--tenant", "acme")
+	eu, us := r.serve(t), r.serve(t, "VAULT_REGION=us-east-1")
+	var made, opened tokens
+	if status := r.post(t, eu.at["api"]+"/v1/tokenize", key, `{"items":[{"type":"email","value":"ann@example.com"}]}`, &made); status != http.StatusOK {
+		t.Fatalf("tokenize: %d", status)
+	}
+	body := fmt.Sprintf(`{"items":[{"token":%q}],"purpose":"test"}`, made.Items[0].Token)
+	if status := r.post(t, us.at["api"]+"/v1/detokenize", key, body, &opened); status != http.StatusOK || opened.Items[0].Value != "ann@example.com" {
+		t.Errorf("detokenize in the other region: %d", status)
 	}
 }
 

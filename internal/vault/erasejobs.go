@@ -196,11 +196,11 @@ func (j *jobs) forgetFinished() {
 
 // target names what a job erases.
 func (job *eraseJob) target() string {
-	name := job.Tenant + "#" + job.Subject
+	names := []string{job.Tenant, job.Subject}
 	for _, t := range job.Targets {
-		name += "#" + t.Record
+		names = append(names, t.Record)
 	}
-	return name
+	return strings.Join(names, "#")
 }
 
 // work does this region's part once: bury what is there, and confirm after

@@ -70,11 +70,11 @@ func oldestLog(fs vfs.FS, manifest string) (oldest uint64, err error) {
 	for {
 		edit, err := edits.Next()
 		if err != nil {
-			return oldest, nil //nolint:nilerr // where reading ends, for whatever reason, Pebble's ends too
+			return oldest, nil // where reading ends, for whatever reason, Pebble's ends too
 		}
 		b, err := io.ReadAll(edit)
 		if err != nil {
-			return oldest, nil //nolint:nilerr // likewise
+			return oldest, nil
 		}
 		if n := editLog(b); n != 0 {
 			oldest = n

@@ -40,3 +40,25 @@ func TestADamagedManifestIsRefused(t *testing.T) {
 		t.Error("no damage was refused")
 	}
 }
+
+// G1: a process that is killed after any number of clean ends and kills opens
+// again: the log that an open names in the manifest is one that never was.
+func TestAnOpenAfterCleanEndsAndKillsIsNotRefused(t *testing.T) {
+	fs := vfs.NewMem()
+	for i, end := range []string{"clean", "clean", "kill", "kill", "clean", "kill"} {
+		e := open(t, memOptions(fs))
+		if i > 1 { // some write nothing
+			do(t, e, put("k", end))
+		}
+		if end == "clean" {
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		fs = imageOf(t, fs).fs(t, "", nil)
+	}
+	if items, err := content(t, imageOf(t, fs).fs(t, "", nil)); err != nil || items["k"] != "kill" {
+		t.Errorf("%v, %v", items, err)
+	}
+}

@@ -35,12 +35,15 @@ func checkManifest(fs vfs.FS, dir string, names []string) error {
 	if err != nil || !desc.Exists {
 		return err
 	}
-	needed, err := oldestLog(fs, desc.ManifestFilename)
+	needed, first, err := oldestLog(fs, desc.ManifestFilename)
 	if err != nil {
 		return err
 	}
 	logs := logNumbers(names)
-	if needed != 0 && !slices.Contains(logs, needed) && slices.ContainsFunc(logs, func(n uint64) bool { return n > needed }) {
+	if slices.ContainsFunc(logs, func(n uint64) bool { return n == needed || n > needed && n <= first }) {
+		return nil
+	}
+	if needed != 0 && slices.ContainsFunc(logs, func(n uint64) bool { return n > needed }) {
 		return fmt.Errorf("%w: the manifest is behind the write-ahead log", ErrCorrupt)
 	}
 	return nil
@@ -60,48 +63,58 @@ func logNumbers(names []string) []uint64 {
 
 // oldestLog is the number of the oldest log that the manifest's last readable
 // edit leaves in use; 0 where none says.
-func oldestLog(fs vfs.FS, manifest string) (oldest uint64, err error) {
+//
+// The edit that an open writes, the first behind the manifest's snapshot, names
+// a number that no log ever has: the log is made after it, and has a number up
+// to first; numbers in between are those of the manifest. 0 for other edits.
+func oldestLog(fs vfs.FS, manifest string) (oldest, first uint64, err error) {
 	file, err := fs.Open(manifest)
 	if err != nil {
-		return 0, fmt.Errorf("open the manifest: %w", err)
+		return 0, 0, fmt.Errorf("open the manifest: %w", err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	edits := record.NewReader(file, 0)
-	for {
+	for i := 0; ; i++ {
 		edit, err := edits.Next()
 		if err != nil {
-			return oldest, nil // where reading ends, for whatever reason, Pebble's ends too
+			return oldest, first, nil // where reading ends, for whatever reason, Pebble's ends too
 		}
 		b, err := io.ReadAll(edit)
 		if err != nil {
-			return oldest, nil
+			return oldest, first, nil
 		}
-		if n := editLog(b); n != 0 {
-			oldest = n
+		if log, next := editLog(b); log != 0 {
+			oldest, first = log, 0
+			if i == 1 {
+				first = next + 1
+			}
 		}
 	}
 }
 
-// editLog is the oldest log of one edit, 0 where it names none.
-func editLog(b []byte) uint64 {
+// editLog is the oldest log of one edit, 0 where it names none, and the next
+// file number.
+func editLog(b []byte) (log, next uint64) {
 	for {
 		tag, n := binary.Uvarint(b)
 		value, m := binary.Uvarint(b[max(n, 0):])
 		if n <= 0 || m <= 0 {
-			return 0
+			return log, next
 		}
 		b = b[n+m:]
 		switch tag {
 		case tagLogNumber:
-			return value
+			log = value
+		case tagNextFile:
+			return log, value // it follows
 		case tagComparator: // value is its length
 			if value > uint64(len(b)) {
-				return 0
+				return log, next
 			}
 			b = b[value:]
-		case tagNextFile, tagPrevLogNumber:
+		case tagPrevLogNumber:
 		default:
-			return 0
+			return log, next
 		}
 	}
 }

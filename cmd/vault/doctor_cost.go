@@ -17,8 +17,8 @@ const (
 	priceRead  = 0.125 // a strongly consistent read unit
 )
 
-// Bytes of a record of a short value, measured: what every record has, and
-// what each key copy adds (docs/design/format.md §1).
+// Bytes of a record of a short value, estimated from docs/design/format.md §1
+// and §5: what every record has, and what each key copy adds.
 const (
 	bytesRecord = 700
 	bytesCopy   = 290

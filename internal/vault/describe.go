@@ -7,7 +7,7 @@ import (
 )
 
 // degradedCount bounds how far degraded records are counted.
-const degradedCount = 100_000
+const degradedCount = 10_000
 
 // Types lists the configured types. Every credential may ask.
 func (v *Vault) Types(context.Context, Call) ([]TypeInfo, error) {

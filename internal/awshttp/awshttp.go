@@ -4,10 +4,50 @@ package awshttp
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"time"
 )
+
+const (
+	// idleTimeout is below the 350 s after which AWS's load balancers and VPC
+	// endpoints forget a connection without a word.
+	idleTimeout = 90 * time.Second
+	// dialTimeout bounds a dial that outlives the call it was begun for.
+	dialTimeout = 3 * time.Second
+)
+
+// NewTransport keeps every connection it makes, up to conns, so that a burst
+// does not pay for handshakes twice. HTTP/1.1 only, which is what the services
+// speak: a call that hangs then costs its own connection and no other's call.
+func NewTransport(conns int) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSHandshakeTimeout:   dialTimeout,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
+		Protocols:             protocols,
+		MaxConnsPerHost:       conns,
+		MaxIdleConns:          conns,
+		MaxIdleConnsPerHost:   conns,
+		IdleConnTimeout:       idleTimeout,
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true, // ciphertext does not compress, and answers are small
+	}
+}
+
+// NewClient follows no redirects: a body may hold a data key.
+func NewClient(transport http.RoundTripper) *http.Client {
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
 
 // InMemory gives net/http a body that it knows to be in memory. From the SDK's
 // own it sends the headers first and the body with a second system call, after

@@ -8,10 +8,8 @@ package dynamo
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -25,11 +23,6 @@ import (
 const (
 	defaultMaxConns = 256
 	defaultAttempt  = time.Second
-	// idleTimeout is below the 350 s after which AWS's load balancers and VPC
-	// endpoints forget a connection without a word.
-	idleTimeout = 90 * time.Second
-	// dialTimeout bounds a dial that outlives the call it was begun for.
-	dialTimeout = 3 * time.Second
 )
 
 // Config is one region's client.
@@ -67,7 +60,7 @@ func (c *Config) complete() error {
 		c.Attempt = defaultAttempt
 	}
 	if c.Transport == nil {
-		c.Transport = newTransport(c.MaxConns)
+		c.Transport = awshttp.NewTransport(c.MaxConns)
 	}
 	return nil
 }
@@ -87,10 +80,7 @@ func New(c Config) (*Client, error) {
 		return nil, err
 	}
 	client := &Client{
-		http: &http.Client{
-			Transport:     c.Transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		http:   awshttp.NewClient(c.Transport),
 		region: c.Region, attempt: c.Attempt, jitter: jitter,
 	}
 	options := dynamodb.Options{
@@ -111,25 +101,6 @@ func (c *Client) Region() string { return c.region }
 
 // Close closes the idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
-
-// newTransport keeps every connection it makes, up to the bound, so that a
-// burst does not pay for handshakes twice.
-func newTransport(conns int) *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true) // all that DynamoDB speaks
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSHandshakeTimeout: dialTimeout,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
-		Protocols:           protocols,
-		MaxConnsPerHost:     conns,
-		MaxIdleConns:        conns,
-		MaxIdleConnsPerHost: conns,
-		IdleConnTimeout:     idleTimeout,
-		DisableCompression:  true, // ciphertext does not compress
-	}
-}
 
 // jitter draws a pause of up to d.
 func jitter(d time.Duration) time.Duration {

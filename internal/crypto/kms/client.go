@@ -2,10 +2,7 @@ package kms
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"net"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -14,14 +11,8 @@ import (
 
 const (
 	defaultMaxConns = 128
-	// idleTimeout is below the 350 s after which AWS's load balancers and VPC
-	// endpoints forget a connection without a word.
-	idleTimeout = 90 * time.Second
-	// dialTimeout bounds a dial that outlives the call it was begun for.
-	dialTimeout = 3 * time.Second
-
-	maxAttempts = 2
-	retryDelay  = 20 * time.Millisecond
+	maxAttempts     = 2
+	retryDelay      = 20 * time.Millisecond
 )
 
 // Config is one region's client.
@@ -63,33 +54,12 @@ func fips(on bool) aws.FIPSEndpointState {
 	return aws.FIPSEndpointStateDisabled
 }
 
-// newHTTPClient keeps every connection it makes, up to the bound, so that a
-// burst does not pay for handshakes twice. HTTP/1.1 only, which is what KMS
-// speaks: a call that hangs then costs its own connection and no other's call.
-// Redirects are not followed: a body may hold a data key.
-func newHTTPClient(c Config) *http.Client {
-	conns := c.MaxConns
-	if conns == 0 {
-		conns = defaultMaxConns
+// conns is the bound on connections.
+func (c Config) conns() int {
+	if c.MaxConns == 0 {
+		return defaultMaxConns
 	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
-			TLSHandshakeTimeout:   dialTimeout,
-			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
-			Protocols:             protocols,
-			MaxConnsPerHost:       conns,
-			MaxIdleConns:          conns,
-			MaxIdleConnsPerHost:   conns,
-			IdleConnTimeout:       idleTimeout,
-			ExpectContinueTimeout: time.Second,
-			DisableCompression:    true, // answers are small
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return c.MaxConns
 }
 
 // errCredentials stands for every failure to get credentials: the providers' own texts are not ours to show.

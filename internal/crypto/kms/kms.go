@@ -43,7 +43,7 @@ func New(c Config) (*KMS, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("kms: %w", err)
 	}
-	return over(c, newHTTPClient(c)), nil
+	return over(c, awshttp.NewClient(awshttp.NewTransport(c.conns()))), nil
 }
 
 func over(c Config, client *http.Client) *KMS {

@@ -10,7 +10,7 @@ const (
 	gcPercent = 400
 	// heapLimit is where the collector works harder instead; the stores' caches
 	// and memtables come on top.
-	heapLimit = 64 << 20
+	heapLimit = 56 << 20
 )
 
 // tuneMemory sets the collector for a small server, unless the environment does.

@@ -9,8 +9,8 @@ import (
 // memtables out of the cache's size: what they leave is for blocks. Records
 // are encrypted, so blocks are not compressed.
 const (
-	cacheSize    = 24 << 20
-	memTableSize = 8 << 20
+	cacheSize    = 20 << 20
+	memTableSize = 6 << 20
 	memTables    = 3 // writes wait when this many are full
 	filterBits   = 10
 )

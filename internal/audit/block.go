@@ -171,3 +171,27 @@ func (l *Leaves) frame(encode func([]byte) ([]byte, error)) error {
 	l.hashes = append(l.hashes, tlog.RecordHash(leaf))
 	return nil
 }
+
+// EachEntry calls fn for every entry of a stored block, with its index in the
+// log. A block that is damaged, or is not the one it was asked for as
+// (ErrTampered), is an error; entries before the damage were told of.
+func EachEntry(log LogName, number uint64, raw []byte, fn func(index uint64, e Entry)) error {
+	b, err := ParseBlock(raw)
+	if err != nil {
+		return err
+	}
+	if b.Log != log || b.Number != number {
+		return fmt.Errorf("block is not in its place: %w", ErrTampered)
+	}
+	for index, leaf := range b.Leaves() {
+		if !IsEntry(leaf) {
+			continue
+		}
+		e, err := DecodeEntry(leaf)
+		if err != nil {
+			return err
+		}
+		fn(index, e)
+	}
+	return nil
+}

@@ -67,28 +67,13 @@ type rows struct{ postings []posting }
 
 // addBlock adds the postings of each entry of a block.
 func (r *rows) addBlock(log audit.LogName, number uint64, raw []byte) error {
-	b, err := audit.ParseBlock(raw)
-	if err != nil {
-		return err
-	}
-	if b.Log != log || b.Number != number {
-		return fmt.Errorf("block is not in its place: %w", audit.ErrTampered)
-	}
-	for index, leaf := range b.Leaves() {
-		if !audit.IsEntry(leaf) {
-			continue
-		}
-		e, err := audit.DecodeEntry(leaf)
-		if err != nil {
-			return err
-		}
+	return audit.EachEntry(log, number, raw, func(index uint64, e audit.Entry) {
 		p := posting{time: e.Time, index: index, block: number}
 		r.add(p, rowTime, e.Tenant, "")
 		r.add(p, rowActor, e.Tenant, e.Actor)
 		r.add(p, rowRecord, e.Tenant, e.Record)
 		r.add(p, rowSubject, e.Tenant, e.Subject)
-	}
-	return nil
+	})
 }
 
 func (r *rows) add(p posting, kind byte, tenant, value string) {

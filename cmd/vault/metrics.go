@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -35,7 +36,10 @@ func newMetrics(region string, v *vault.Vault) *metrics {
 		vault:    v,
 		up:       prometheus.NewDesc("vault_kms_up", "1 where the region's KMS answers, as this instance sees it.", []string{"of"}, prometheus.Labels{"region": region}),
 		degraded: prometheus.NewDesc("vault_missing_copies", "Records of this region's table without the region's key copy.", []string{"of"}, prometheus.Labels{"region": region}),
-	}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}, &lagCollector{v, prometheus.NewDesc("vault_replication_lag_seconds",
+		"Age of another region's newest heartbeat that has arrived here: what it wrote is behind by no more. +Inf where none ever arrived.",
+		[]string{"of"}, prometheus.Labels{"region": region})},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -74,5 +78,31 @@ func (c *ringCollector) Collect(out chan<- prometheus.Metric) {
 		}
 		out <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up, r.Name)
 		out <- prometheus.MustNewConstMetric(c.degraded, prometheus.GaugeValue, float64(r.MissingCopies), r.Name)
+	}
+}
+
+// lagCollector asks the vault at scrape time.
+type lagCollector struct {
+	vault *vault.Vault
+	lag   *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c *lagCollector) Describe(out chan<- *prometheus.Desc) { out <- c.lag }
+
+// Collect implements prometheus.Collector.
+func (c *lagCollector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	lag, err := c.vault.ReplicationLag(ctx)
+	if err != nil {
+		return
+	}
+	for _, other := range c.vault.Others {
+		seconds := math.Inf(1)
+		if behind, seen := lag[other.Region]; seen {
+			seconds = behind.Seconds()
+		}
+		out <- prometheus.MustNewConstMetric(c.lag, prometheus.GaugeValue, seconds, other.Region)
 	}
 }

@@ -140,4 +140,11 @@ type Store interface {
 
 	// Get reads R#g itself, tombstoned or not; buried tells of X#g.
 	Get(ctx context.Context, key Key) (record *Record, buried bool, err error)
+	// Beat writes region's heartbeat, a time in Unix ms, over the one before.
+	// It is a row of its own that replicates like any other, belongs to no
+	// tenant and is in no listing.
+	Beat(ctx context.Context, region string, at int64) error
+	// Beats gives the heartbeat of every region of which one was seen here:
+	// what that region wrote before it is here, but for what overtook it on the way.
+	Beats(ctx context.Context) (map[string]int64, error)
 }

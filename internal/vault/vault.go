@@ -61,6 +61,9 @@ type Config struct {
 	RepairEvery time.Duration
 	// SweepEvery is the sweeper's period. Default 1 minute.
 	SweepEvery time.Duration
+	// BeatEvery is the period of the heartbeat by which the other regions know
+	// the replication lag. Default 5 s.
+	BeatEvery time.Duration
 	// RemoteMisses bounds look-ups in other regions per second, of tokens that
 	// turn out to exist nowhere. Default 50.
 	RemoteMisses float64
@@ -71,6 +74,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.PollEvery, time.Second)
 	setDefault(&c.RepairEvery, time.Minute)
 	setDefault(&c.SweepEvery, time.Minute)
+	setDefault(&c.BeatEvery, 5*time.Second)
 	if c.RemoteMisses == 0 {
 		c.RemoteMisses = 50
 	}
@@ -121,10 +125,10 @@ func (v *Vault) Start(ctx context.Context) error {
 }
 
 // Run does the background work of this region (credentials, erasure, repair,
-// sweeping, KMS probes) and returns when ctx is done and all of it has ended.
+// sweeping, heartbeats, KMS probes) and returns when ctx is done and all of it has ended.
 func (v *Vault) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){v.Keys.Run, v.Ring.Run, v.jobs.run, v.repair.run, v.sweep} {
+	for _, loop := range []func(context.Context){v.Keys.Run, v.Ring.Run, v.jobs.run, v.repair.run, v.sweep, v.beat} {
 		wg.Go(func() { loop(ctx) })
 	}
 	wg.Wait()

@@ -30,3 +30,9 @@ func ParseKey(k dynamo.Key) (key store.Key, sub string, err error) {
 	r, err := parseKey(k)
 	return r.Key, r.subject, err
 }
+
+// EncodeBeat and DecodeBeat are a heartbeat's item.
+func EncodeBeat(region string, at int64) dynamo.Item { return encodeBeat(region, at) }
+
+// DecodeBeat is EncodeBeat's inverse.
+func DecodeBeat(item dynamo.Item) (string, int64, error) { return decodeBeat(item) }

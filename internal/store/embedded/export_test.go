@@ -37,3 +37,9 @@ func Notes(e *wal.Engine) (n int, err error) {
 	})
 	return n, err
 }
+
+// CheckBeat judges a heartbeat's row as the engine does.
+func CheckBeat(row, value []byte) error {
+	_, err := indexRows(row, value)
+	return err
+}

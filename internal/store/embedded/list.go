@@ -25,6 +25,10 @@ const sweepSpace = "Rw"
 
 // indexRows is the table's wal.Table.Index.
 func indexRows(row, value []byte) (rows [][]byte, err error) {
+	if isBeat(row) {
+		_, err := parseBeat(value)
+		return nil, err
+	}
 	k, err := parseRow(row)
 	if err != nil {
 		return nil, err
@@ -70,6 +74,9 @@ func expiryPrefix(ms int64) []byte {
 // tombstone is noted when it arrives, for the R and L that are there by then;
 // an R or L that arrives later, by replication, is noted itself.
 func trackSweep(tx *wal.Tx, row, value []byte) error {
+	if isBeat(row) {
+		return nil
+	}
 	k, err := parseRow(row)
 	if err != nil {
 		return err

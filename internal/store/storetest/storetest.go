@@ -54,6 +54,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Expired", (*suite).expired},
 		{"Swept", (*suite).swept},
 		{"Pages", (*suite).pages},
+		{"Beats", (*suite).beats},
 		{"EndedContext", (*suite).endedContext},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(&suite{t, open(t)}) })
@@ -256,6 +257,8 @@ func (s *suite) endedContext() {
 		"degraded":  func() error { _, _, err := s.s.Degraded(ctx, "eu-west-1", page); return err },
 		"expired":   func() error { _, _, err := s.s.Expired(ctx, 1, page); return err },
 		"swept":     func() error { _, _, err := s.s.Swept(ctx, page); return err },
+		"beat":      func() error { return s.s.Beat(ctx, "eu-west-1", 1) },
+		"beats":     func() error { _, err := s.s.Beats(ctx); return err },
 	}
 	for name, call := range calls {
 		// A write may have been under way already, and then it may have won.

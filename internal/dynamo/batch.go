@@ -86,7 +86,7 @@ func (c *Client) getChunk(ctx context.Context, table string, keys []Key, attribu
 	}
 	in := &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{table: ask}}
 	_, err := c.call(ctx, "batch get", func(ctx context.Context) error {
-		out, err := c.db.BatchGetItem(ctx, in)
+		out, err := c.data.BatchGetItem(ctx, in)
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (c *Client) BatchWrite(ctx context.Context, table string, writes []Write) e
 func (c *Client) writeChunk(ctx context.Context, table string, requests []types.WriteRequest) error {
 	in := &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{table: requests}}
 	_, err := c.call(ctx, "batch write", func(ctx context.Context) error {
-		out, err := c.db.BatchWriteItem(ctx, in)
+		out, err := c.data.BatchWriteItem(ctx, in)
 		if err != nil {
 			return err
 		}

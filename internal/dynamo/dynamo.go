@@ -41,6 +41,22 @@ type Config struct {
 	Attempt time.Duration
 	// Transport replaces the pool of connections: tests inject faults here.
 	Transport http.RoundTripper
+	// Data replaces the service as far as rows go: the simulation's tables.
+	// Nothing else of the service is called then, and only Region and Attempt count.
+	Data Data
+}
+
+// Data is the part of the service's API that reads and writes rows. Besides
+// the SDK's client, internal/sim/simulation implements it.
+type Data interface {
+	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
+	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
+	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
+	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
+	BatchWriteItem(context.Context, *dynamodb.BatchWriteItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchWriteItemOutput, error)
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+	Scan(context.Context, *dynamodb.ScanInput, ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
 }
 
 func (c *Config) complete() error {
@@ -67,7 +83,8 @@ func (c *Config) complete() error {
 
 // Client calls DynamoDB in one region. It is safe for concurrent use.
 type Client struct {
-	db      *dynamodb.Client
+	db      *dynamodb.Client // tables as such
+	data    Data             // rows: db, unless Config says otherwise
 	http    *http.Client
 	region  string
 	attempt time.Duration
@@ -76,6 +93,9 @@ type Client struct {
 
 // New returns a region's client. It does not call anything.
 func New(c Config) (*Client, error) {
+	if c.Data != nil {
+		return newSimulated(c), nil
+	}
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
@@ -93,7 +113,19 @@ func New(c Config) (*Client, error) {
 		options.BaseEndpoint = aws.String(c.Endpoint)
 	}
 	client.db = dynamodb.New(options)
+	client.data = client.db
 	return client, nil
+}
+
+// newSimulated draws no jitter: a simulation repeats itself.
+func newSimulated(c Config) *Client {
+	if c.Attempt == 0 {
+		c.Attempt = defaultAttempt
+	}
+	return &Client{
+		data: c.Data, http: &http.Client{}, region: c.Region, attempt: c.Attempt,
+		jitter: func(d time.Duration) time.Duration { return d },
+	}
 }
 
 // Region is the client's.

@@ -21,7 +21,7 @@ func (c *Client) PutNew(ctx context.Context, table string, item Item) (there Ite
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
 	again, err = c.call(ctx, "put", func(ctx context.Context) error {
-		_, err := c.db.PutItem(ctx, in)
+		_, err := c.data.PutItem(ctx, in)
 		if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) && len(failed.Item) > 0 {
 			there = failed.Item
 			return nil
@@ -46,7 +46,7 @@ func (c *Client) Put(ctx context.Context, table string, item Item, cond Conditio
 		ExpressionAttributeNames: cond.Names, ExpressionAttributeValues: cond.Values,
 	}
 	return c.call(ctx, "put", func(ctx context.Context) error {
-		_, err := c.db.PutItem(ctx, in)
+		_, err := c.data.PutItem(ctx, in)
 		return err
 	})
 }
@@ -59,7 +59,7 @@ func (c *Client) Update(ctx context.Context, table string, key Key, update strin
 		ExpressionAttributeNames: cond.Names, ExpressionAttributeValues: cond.Values,
 	}
 	_, err := c.call(ctx, "update", func(ctx context.Context) error {
-		_, err := c.db.UpdateItem(ctx, in)
+		_, err := c.data.UpdateItem(ctx, in)
 		return err
 	})
 	return err
@@ -80,7 +80,7 @@ func (c *Client) PutWhere(ctx context.Context, table string, item Item, cond Con
 		},
 	}
 	_, err := c.call(ctx, "transaction", func(ctx context.Context) error {
-		_, err := c.db.TransactWriteItems(ctx, in)
+		_, err := c.data.TransactWriteItems(ctx, in)
 		return err
 	})
 	return err
@@ -91,7 +91,7 @@ func (c *Client) Get(ctx context.Context, table string, key Key) (Item, error) {
 	in := &dynamodb.GetItemInput{TableName: &table, Key: key.Item(), ConsistentRead: aws.Bool(true)}
 	var item Item
 	_, err := c.call(ctx, "get", func(ctx context.Context) error {
-		out, err := c.db.GetItem(ctx, in)
+		out, err := c.data.GetItem(ctx, in)
 		if err == nil {
 			item = out.Item
 		}
@@ -145,7 +145,7 @@ func (c *Client) Query(ctx context.Context, q Query, fn func(Item) (more bool, e
 	for {
 		var out *dynamodb.QueryOutput
 		_, err := c.call(ctx, "query", func(ctx context.Context) (err error) {
-			out, err = c.db.Query(ctx, in)
+			out, err = c.data.Query(ctx, in)
 			return err
 		})
 		if err != nil {
@@ -177,7 +177,7 @@ func (c *Client) ScanIndex(ctx context.Context, table, index string, limit int32
 	for {
 		var out *dynamodb.ScanOutput
 		_, err := c.call(ctx, "scan", func(ctx context.Context) (err error) {
-			out, err = c.db.Scan(ctx, in)
+			out, err = c.data.Scan(ctx, in)
 			return err
 		})
 		if err != nil {

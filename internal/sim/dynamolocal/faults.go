@@ -2,6 +2,7 @@ package dynamolocal
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ const (
 	Throttled       // the server says that it has no capacity
 	Broken          // the server says 500 and does nothing
 	Hanging         // no answer until the caller gives up; the server does nothing
+	PutOff          // the server leaves all of a BatchWriteItem unprocessed
 )
 
 // Faults counts a client's calls and lets faults befall them: a transport for
@@ -101,13 +103,28 @@ func (f *Faults) RoundTrip(req *http.Request) (*http.Response, error) {
 	case Hanging:
 		<-req.Context().Done()
 		return nil, req.Context().Err()
+	case PutOff:
+		return putOff(req)
 	case None:
 	}
 	return f.base.RoundTrip(req)
 }
 
+// putOff answers a BatchWriteItem with all that it asked for.
+func putOff(req *http.Request) (*http.Response, error) {
+	var batch struct{ RequestItems json.RawMessage }
+	err := json.NewDecoder(req.Body).Decode(&batch)
+	if err = errors.Join(err, req.Body.Close()); err != nil {
+		return nil, err
+	}
+	return response(req, http.StatusOK, `{"UnprocessedItems":`+string(batch.RequestItems)+`}`), nil
+}
+
 func answer(req *http.Request, status int, code string) *http.Response {
-	body := `{"__type":"com.amazonaws.dynamodb.v20120810#` + code + `","message":"injected"}`
+	return response(req, status, `{"__type":"com.amazonaws.dynamodb.v20120810#`+code+`","message":"injected"}`)
+}
+
+func response(req *http.Request, status int, body string) *http.Response {
 	return &http.Response{
 		Status: http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
 		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, ContentLength: int64(len(body)),

@@ -98,7 +98,7 @@ func (r *region) wantGetKey(t *testing.T, key store.Key, want *store.Record, bur
 func TestAFaultThatLasts(t *testing.T) {
 	r := newRegionWith(t, false, 500*time.Millisecond)
 	for name, fault := range faults {
-		news := make([]store.New, 5)
+		news := make([]store.New, 60) // three calls, the last of which fails
 		for i := range news {
 			news[i] = store.New{Record: aRecord(fmt.Sprint(name, i), 0), Fresh: true}
 		}
@@ -190,7 +190,10 @@ func TestCalls(t *testing.T) {
 		want map[string]int
 	}{
 		{"insert one", insert(news("a", 1, fresh)), map[string]int{"PutItem": 1}},
-		{"insert 100", insert(news("b", 100, fresh)), map[string]int{"PutItem": 100}},
+		{"insert 100", insert(news("b", 100, fresh)), map[string]int{"BatchWriteItem": 4}},
+		{"insert 26", insert(news("g", 26, fresh)), map[string]int{"BatchWriteItem": 2}},
+		{"insert two", insert(news("h", 2, fresh)), map[string]int{"BatchWriteItem": 1}},
+		{"insert 10 fresh and 10 others", insert(append(news("i", 10, fresh), news("j", 10, func(n *store.New) { n.Unburied = true })...)), map[string]int{"BatchWriteItem": 1, "PutItem": 10}},
 		{"insert 100 of whom a tombstone may be there", insert(news("c", 100, func(*store.New) {})), map[string]int{"BatchGetItem": 1, "PutItem": 100}},
 		{"insert one with a link", insert(news("d", 1, linked)), map[string]int{"BatchGetItem": 1, "BatchWriteItem": 1, "PutItem": 1}},
 		{"insert one with a link after a read", insert(news("f", 1, func(n *store.New) { linked(n); n.Unburied = true })), map[string]int{"BatchWriteItem": 1, "PutItem": 1}},
@@ -216,4 +219,65 @@ func TestCalls(t *testing.T) {
 			t.Errorf("%s: calls %v, want %v", c.name, got, c.want)
 		}
 	}
+}
+
+// A batch of fresh records that is put off is not written until it is: it is
+// asked for again, and past the deadline that is an error.
+func TestUnprocessedRecordsAreNotWritten(t *testing.T) {
+	r := newRegion(t, false)
+	news := make([]store.New, 5)
+	for i := range news {
+		news[i] = store.New{Record: aRecord(fmt.Sprint(i), 0), Fresh: true}
+	}
+	r.faults.Once("BatchWriteItem", dynamolocal.PutOff)
+	outcomes, err := r.Insert(t.Context(), news)
+	if calls := r.faults.Calls(); err != nil || outcomes[4] != store.Inserted || calls["BatchWriteItem"] != 2 {
+		t.Errorf("%v %v with calls %v", outcomes, err, calls)
+	}
+	for _, n := range news {
+		r.wantGet(t, n.Record, false)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	r.faults.On(func(string) dynamolocal.Fault { return dynamolocal.PutOff })
+	if _, err := r.Insert(ctx, news); !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nothing of it is ever processed: %v", err)
+	}
+}
+
+// G3, G9: an attempt that was given up may land after its rows were repaired or
+// erased. What repair had added is found missing again; what was erased stays
+// erased, and is swept.
+func TestABatchThatLandsLate(t *testing.T) {
+	r := newRegion(t, false)
+	degraded, erased := aRecord("degraded", 0), aRecord("erased", 0)
+	degraded.Missing = []string{"us-east-1"}
+	news := []store.New{{Record: degraded, Fresh: true}, {Record: erased, Fresh: true}}
+	insert := func() {
+		t.Helper()
+		if _, err := r.Insert(t.Context(), news); err != nil {
+			t.Fatal(err)
+		}
+	}
+	repair := func() {
+		t.Helper()
+		if err := r.Replace(t.Context(), degraded, with(aRecord("degraded", 0), "repaired")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	insert()
+	repair()
+	if err := errors.Join(r.Bury(t.Context(), []store.Key{erased.Key}), r.Delete(t.Context(), []store.Key{erased.Key})); err != nil {
+		t.Fatal(err)
+	}
+	insert() // the same bytes, after all
+	if keys, _, err := r.Degraded(t.Context(), "us-east-1", store.Page{Limit: 10}); err != nil || !slices.Equal(keys, []store.Key{degraded.Key}) {
+		t.Errorf("degraded: %v %v", keys, err)
+	}
+	repair()
+	if states, err := r.Read(t.Context(), []store.Ref{{Tenant: erased.Tenant, ID: erased.ID}}); err != nil || states[0].Record != nil || !states[0].Erased() {
+		t.Errorf("an erased record came back: %v %v", states, err)
+	}
+	r.clock = r.clock.Add(time.Hour)
+	r.wantSwept(t, erased.Key)
 }

@@ -3,7 +3,9 @@ package dynamo
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -106,7 +108,8 @@ func (x *indexer) finish() {
 	if err := x.index(x.log.ctx, x.log.name, x.follow(x.log.name)); err != nil {
 		x.logger.Warn().Err(err).Msg("audit index is behind")
 	}
-	for log, f := range x.logs {
+	for _, log := range x.names() {
+		f := x.logs[log]
 		if !f.ours {
 			continue
 		}
@@ -128,7 +131,8 @@ func (x *indexer) pass(ctx context.Context) {
 		}
 	}
 	x.follow(x.log.name)
-	for log, f := range x.logs {
+	for _, log := range x.names() {
+		f := x.logs[log]
 		if log != x.log.name && now.Before(f.look) {
 			continue
 		}
@@ -136,6 +140,12 @@ func (x *indexer) pass(ctx context.Context) {
 			x.logger.Warn().Err(err).Msg("audit index is behind")
 		}
 	}
+}
+
+// names are the logs followed, always in the same order: a run of the
+// simulation repeats itself.
+func (x *indexer) names() []audit.LogName {
+	return slices.SortedFunc(maps.Keys(x.logs), audit.LogName.Compare)
 }
 
 // discover follows every log that has a claim, learns from the claim of the

@@ -149,7 +149,7 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 		}
 	}()
 	i.closes = []func() error{func() error { e.close(); return nil }}
-	v := vault.Config{Env: cfg.Env, Now: s.now, Random: s.random, Logger: s.logger, ErasureQuiet: cfg.ErasureQuiet}
+	v := vault.Config{Env: cfg.Env, Now: s.now, Random: s.random, Logger: s.logger, ErasureQuiet: cfg.ErasureQuiet, TwoRegions: cfg.TwoRegions}
 	if cfg.Store == config.Embedded {
 		err = i.embedded(ctx, cfg, s, &v)
 	} else {
@@ -226,7 +226,7 @@ func (i *instance) dynamo(ctx context.Context, e *edges, s surroundings, v *vaul
 		records := storedynamo.New(storedynamo.Config{Client: client, Table: names.Records, Now: s.now, TTL: true})
 		v.Controls = append(v.Controls, authz.RegionControl{Region: client.Region(), Control: authzdynamo.New(client, names.Control)})
 		if n > 0 {
-			v.Others = append(v.Others, vault.RegionReader{Region: client.Region(), Read: records.Read})
+			v.Others = append(v.Others, vault.RegionTable{Region: client.Region(), Read: records.Read, Insert: records.Insert})
 			continue
 		}
 		log, err := auditdynamo.Open(ctx, auditdynamo.Config{

@@ -365,12 +365,12 @@ func (r *rig) refusals(t *testing.T) {
 	i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "regions:") })
 	swapped := "VAULT_REGIONS=" + strings.Join([]string{lines[i+2], lines[i+1]}, "\n")
 	for want, env := range map[string]string{
-		"differs from the deployment's":                swapped,
-		"tls.cert and tls.key cannot be read":          "VAULT_TLS_KEY=" + filepath.Join(r.dir, "tls.crt"),
-		"VAULT_RING_EPOCH: this must be an integer":    "VAULT_RING_EPOCH=one",
-		"VAULT_PPROF_LISTEN: pprof shows memory":       "VAULT_PPROF_LISTEN=0.0.0.0:0",
-		"no such table":                                "VAULT_TABLES_AUDIT=missing",
-		"VAULT_DURABILITY: two_regions is not in this": "VAULT_DURABILITY=two_regions",
+		"differs from the deployment's":             swapped,
+		"tls.cert and tls.key cannot be read":       "VAULT_TLS_KEY=" + filepath.Join(r.dir, "tls.crt"),
+		"VAULT_RING_EPOCH: this must be an integer": "VAULT_RING_EPOCH=one",
+		"VAULT_PPROF_LISTEN: pprof shows memory":    "VAULT_PPROF_LISTEN=0.0.0.0:0",
+		"no such table":                             "VAULT_TABLES_AUDIT=missing",
+		"VAULT_DURABILITY: this must be":            "VAULT_DURABILITY=three_regions",
 	} {
 		code, _, stderr := r.command(t, []string{"VAULT_INSTANCE=other", env}, "serve")
 		if code != exitFailed || !strings.Contains(stderr, want) {

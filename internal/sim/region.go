@@ -112,7 +112,7 @@ func (w *World) wire(r *Region) error {
 		return err
 	}
 	cfg := w.vaultConfig()
-	cfg.Store, cfg.Others, cfg.Controls = r.store, w.readers(r), w.controls(r)
+	cfg.Store, cfg.Others, cfg.Controls = r.store, w.tables(r), w.controls(r)
 	cfg.Log, cfg.Audit = r.log, audit.Reader(r.log)
 	cfg.Ring, cfg.Sealer = ring, crypto.NewSealer(ring, w.cfg.Now, w.cfg.Random)
 	cfg.Catalog, cfg.Policies = types, policies
@@ -149,17 +149,26 @@ func (w *World) others(r *Region) []*Region {
 	return out
 }
 
-func (w *World) readers(r *Region) []vault.RegionReader {
-	var readers []vault.RegionReader
+func (w *World) tables(r *Region) []vault.RegionTable {
+	var tables []vault.RegionTable
 	for _, other := range w.others(r) {
-		readers = append(readers, vault.RegionReader{Region: other.Name, Read: func(ctx context.Context, refs []store.Ref) ([]store.State, error) {
-			if linkDown(r, other) {
-				return nil, store.ErrUnavailable
-			}
-			return other.store.Read(ctx, refs)
-		}})
+		tables = append(tables, vault.RegionTable{
+			Region: other.Name,
+			Read: func(ctx context.Context, refs []store.Ref) ([]store.State, error) {
+				if linkDown(r, other) {
+					return nil, store.ErrUnavailable
+				}
+				return other.store.Read(ctx, refs)
+			},
+			Insert: func(ctx context.Context, records []store.New) ([]store.Outcome, error) {
+				if linkDown(r, other) {
+					return nil, store.ErrUnavailable
+				}
+				return other.store.Insert(ctx, records)
+			},
+		})
 	}
-	return readers
+	return tables
 }
 
 func (w *World) controls(r *Region) []authz.RegionControl {

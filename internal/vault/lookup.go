@@ -143,7 +143,7 @@ func (l *lookup) findElsewhere(ctx context.Context) {
 
 // findIn asks one region. A caller that keeps asking for what exists nowhere
 // exhausts the budget of misses and is told to come back later.
-func (l *lookup) findIn(ctx context.Context, remote RegionReader, refs []store.Ref, items []*sought) {
+func (l *lookup) findIn(ctx context.Context, remote RegionTable, refs []store.Ref, items []*sought) {
 	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
 	defer cancel()
 	var states []store.State

@@ -1,10 +1,8 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"time"
 
 	"piivault/internal/audit"
 	"piivault/internal/authz"
@@ -12,18 +10,16 @@ import (
 	"piivault/internal/store"
 )
 
-// readBackTimeout bounds finding out what a failed write left behind.
-const readBackTimeout = time.Second
-
 // needs is what must be written for a draft: nothing where an existing record
-// stands for it and no subject is to be linked.
+// stands for it and no subject is to be linked. That record may be one that
+// did not reach a second region, so with TwoRegions it is written once more.
 func (b *batch) needs(d *draft) (store.New, bool) {
 	n := store.New{Record: d.adopted, Unburied: d.ref.Generations} // as findGenerations read
 	if d.ref.Generations && d.subject != "" {
 		n.Links = []string{d.subject}
 	}
 	if d.adopted != nil {
-		return n, len(n.Links) > 0
+		return n, len(n.Links) > 0 || b.v.TwoRegions
 	}
 	n.Fresh = d.fresh
 	n.Record = &store.Record{
@@ -66,7 +62,7 @@ func (b *batch) write(ctx context.Context) error {
 	case auditErr != nil:
 		return auditUnavailable(auditErr)
 	case err != nil:
-		return errors.Join(unavailable("unavailable", err), b.v.retract(ctx, receipt, entries))
+		return errors.Join(err, b.v.retract(ctx, receipt, entries))
 	}
 	for d := range b.standing() {
 		d.done = d.adopted != nil
@@ -144,30 +140,4 @@ func (b *batch) answer() []Tokenized {
 		}
 	}
 	return out
-}
-
-// insert writes records; an error is resolved by reading back, because a
-// write that timed out may have been applied (design §5).
-func (v *Vault) insert(ctx context.Context, records []store.New) ([]store.Outcome, error) {
-	outcomes, failure := v.local.Insert(ctx, records)
-	if failure == nil {
-		return outcomes, nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBackTimeout)
-	defer cancel()
-	outcomes = make([]store.Outcome, len(records))
-	for i := range records {
-		r, buried, err := v.local.Get(ctx, records[i].Record.Key)
-		switch {
-		case err != nil || (r == nil && !buried):
-			return nil, failure
-		case buried:
-			outcomes[i] = store.Buried
-		case bytes.Equal(r.Message, records[i].Record.Message) && len(records[i].Links) == 0:
-			outcomes[i] = store.Inserted
-		default:
-			return nil, failure
-		}
-	}
-	return outcomes, nil
 }

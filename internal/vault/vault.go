@@ -27,18 +27,20 @@ import (
 	"piivault/internal/store"
 )
 
-// RegionReader reads another region's records table directly, for tokens that
-// have not replicated yet. An error says that the region cannot be asked now.
-type RegionReader struct {
+// RegionTable is another region's records table, reached directly: to look
+// for tokens that have not replicated yet and, with TwoRegions, to write. Its
+// calls are store.Store's; any error says that the region cannot be asked now.
+type RegionTable struct {
 	Region string
 	Read   func(ctx context.Context, refs []store.Ref) ([]store.State, error)
+	Insert func(ctx context.Context, records []store.New) ([]store.Outcome, error)
 }
 
 // Config wires a Vault. Every field but those with a default is required.
 type Config struct {
 	Env      string                // environment name in tokens: [a-z0-9]{1,8}
 	Store    store.Store           // this region's table
-	Others   []RegionReader        // the other regions' tables
+	Others   []RegionTable         // the other regions' tables, in the ring's order
 	Controls []authz.RegionControl // this region's table first, then the others'
 	Log      audit.Log
 	Audit    audit.Reader
@@ -51,6 +53,10 @@ type Config struct {
 	Random   io.Reader
 	Logger   zerolog.Logger
 
+	// TwoRegions: a tokenize is acknowledged only when its records are durable
+	// in another region's table too, and is refused while there is none
+	// (503 second_region_unavailable).
+	TwoRegions bool
 	// ErasureQuiet must be longer than the replication lag: a region confirms
 	// an erasure when it has found nothing new for so long. Default 30 s.
 	ErasureQuiet time.Duration
@@ -96,6 +102,7 @@ type Vault struct {
 	jobs    *jobs
 	repair  *reconciler
 	misses  *rate.Limiter
+	seconds seconds
 }
 
 // New checks the wiring. Nothing runs before Run.
@@ -104,7 +111,11 @@ func New(cfg Config) (*Vault, error) {
 	if len(cfg.Controls) == 0 || cfg.Controls[0].Region != cfg.Ring.Local() {
 		return nil, errors.New("vault: the local region's control table must come first")
 	}
+	if cfg.TwoRegions && len(cfg.Others) == 0 {
+		return nil, errors.New("vault: there is no second region to write to")
+	}
 	v := &Vault{Config: cfg, local: cfg.Store, region: cfg.Ring.Local(), control: cfg.Controls[0].Control}
+	v.seconds = make(seconds, len(cfg.Others))
 	v.tenants = newTenants(v)
 	v.jobs = newJobs(v)
 	v.repair = newReconciler(v)

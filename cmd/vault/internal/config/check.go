@@ -107,6 +107,8 @@ func (l *loader) store() error {
 		return l.mistake("regions", "the embedded store has one region: nothing replicates it")
 	case c.Store == DynamoDB && c.Data != "":
 		return l.mistake("data", "data is the embedded store's directory; this store is dynamodb")
+	case c.TwoRegions && len(c.Regions) < 2:
+		return l.mistake("durability", "two_regions needs a second region: there is one alone")
 	}
 	seen := map[string]bool{}
 	for _, t := range []struct{ key, name string }{

@@ -49,6 +49,9 @@ type Config struct {
 	Drain    Drain
 	// ErasureQuiet must be longer than the replication lag (vault.Config).
 	ErasureQuiet time.Duration
+	// TwoRegions: a record is in a second region's table before it is
+	// acknowledged (vault.Config). The key is durability.
+	TwoRegions bool
 }
 
 // TLS of the listener; without files it is plain HTTP.

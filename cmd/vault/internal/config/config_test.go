@@ -45,7 +45,7 @@ func TestDefaults(t *testing.T) {
 	}
 	if c.Store != config.DynamoDB || c.Ring != (config.Ring{Mode: crypto.Copies, MinCopies: 2, Epoch: 1}) || c.LogLevel != "info" ||
 		c.Metrics != "127.0.0.1:9090" || c.Pprof != "" || c.TLS.MinVersion != tls.VersionTLS12 || c.ErasureQuiet != 30*time.Second ||
-		c.Tables != dynamo.NamesWith("vault-") || c.Local().KMS.KeyARN != arnEU || len(c.Types) != 1 {
+		c.Tables != dynamo.NamesWith("vault-") || c.Local().KMS.KeyARN != arnEU || len(c.Types) != 1 || c.TwoRegions {
 		t.Errorf("%+v", c)
 	}
 }
@@ -118,7 +118,8 @@ func mistakes() map[string][3]string {
 		"type twice":           {"  - {name: email, kind: email}", "  - {name: email, kind: email}\n  - {name: email, kind: email}", "line 11, column 3: number 2 (email): the name is taken"},
 		"limit":                {"env: prod", "env: prod\nlimits: {tokenize_items: 501}", "vault.yaml: line 2, column 26: this must be an integer from 1 to 500"},
 		"duration":             {"env: prod", "env: prod\nerasure_quiet: 5", "vault.yaml: line 2, column 16: this must be a duration from 1s"},
-		"durability":           {"env: prod", "env: prod\ndurability: two_regions", "vault.yaml: line 2, column 13: two_regions is not in this version"},
+		"durability":           {"env: prod", "env: prod\ndurability: three_regions", "vault.yaml: line 2, column 13: this must be region or two_regions"},
+		"durability of one":    {"  - name: us-east-1\n    kms: {key_arn: \"" + arnUS + "\"}\nring: {min_copies: 2}", "durability: two_regions", "vault.yaml: line 7, column 13: two_regions needs a second region"},
 		"tables":               {"env: prod", "env: prod\ntables: {audit: vault-records}", "vault.yaml: line 2, column 17: two tables have this name"},
 		"table":                {"env: prod", "env: prod\ntables: {prefix: a/b}", "vault.yaml: line 2, column 18: this must be 1 to 200"},
 		"data without store":   {"env: prod", "env: prod\ndata: d", "vault.yaml: line 2, column 7: data is the embedded store's directory"},
@@ -155,7 +156,7 @@ func TestEnvironment(t *testing.T) {
 		"VAULT_REGION=us-east-1", "VAULT_RING_EPOCH=7", "VAULT_RING={mode: copies}", "VAULT_TLS_MIN_VERSION=1.3", "VAULT_PPROF_LISTEN=localhost:0",
 		"VAULT_REGIONS_0_KMS_TIMEOUT=3s", "VAULT_REGIONS_1_DYNAMODB_ENDPOINT=http://127.0.0.1:8000", "VAULT_REGIONS_0_KMS_FORMER_0="+strings.Replace(arnEU, "1111-", "4444-", 1),
 		"VAULT_REGIONS_2_NAME=ap-south-1", "VAULT_REGIONS_2_KMS_KEY_ARN=arn:aws:kms:ap-south-1:111122223333:key/3", "VAULT_METRICS_LISTEN=off",
-		"VAULT_TYPES=[{name: iban, kind: iban}]", "VAULT_TABLES_PREFIX=p-", "VAULT_TABLES_AUDIT=log", "VAULT_ENV=e2e", "VAULT_LIMITS_IN_FLIGHT=5",
+		"VAULT_TYPES=[{name: iban, kind: iban}]", "VAULT_TABLES_PREFIX=p-", "VAULT_TABLES_AUDIT=log", "VAULT_ENV=e2e", "VAULT_LIMITS_IN_FLIGHT=5", "VAULT_DURABILITY=two_regions",
 		"VAULT_ADDR=x", "VAULT_KEY=pvk_secret", "VAULT_RING_EPOCHS=1", "VAULT_SERVICE_PORT=1", "HOME=/")
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +164,7 @@ func TestEnvironment(t *testing.T) {
 	tables := dynamo.NamesWith("p-")
 	tables.Audit = "log"
 	if c.Region != "us-east-1" || c.Env != "e2e" || c.Ring.Epoch != 7 || c.Ring.MinCopies != 1 || c.TLS.MinVersion != tls.VersionTLS13 ||
-		c.Pprof != "localhost:0" || c.Metrics != "" || c.Tables != tables || c.Types[0].Name != "iban" || c.Limits.InFlight != 5 {
+		c.Pprof != "localhost:0" || c.Metrics != "" || c.Tables != tables || c.Types[0].Name != "iban" || c.Limits.InFlight != 5 || !c.TwoRegions {
 		t.Errorf("%+v", c)
 	}
 	if len(c.Regions) != 3 || c.Regions[0].KMS.Timeout != 3*time.Second || len(c.Regions[0].KMS.Former) != 1 ||

@@ -18,7 +18,6 @@ type loader struct {
 	c              *Config
 	allowLocalKMS  bool
 	allowPlaintext bool
-	durability     string
 	prefix         string
 }
 
@@ -57,7 +56,7 @@ func (l *loader) fields() []field {
 			{"timeout", false, into(&c.Drain.Timeout, durationOf(time.Second, time.Hour))},
 		})},
 		{"erasure_quiet", false, into(&c.ErasureQuiet, durationOf(time.Second, 24*time.Hour))},
-		{"durability", false, into(&l.durability, durabilityOf)},
+		{"durability", false, into(&c.TwoRegions, durabilityOf)},
 	}
 }
 
@@ -154,11 +153,10 @@ func tlsVersionOf(text string) (uint16, error) {
 	return 0, errors.New(`this must be "1.2" or "1.3"`)
 }
 
-func durabilityOf(text string) (string, error) {
-	if text == "two_regions" {
-		return "", errors.New("two_regions is not in this version: region is")
-	}
-	return oneOf("region")(text)
+// durabilityOf: whether a second region's table must have it, too.
+func durabilityOf(text string) (bool, error) {
+	text, err := oneOf("region", "two_regions")(text)
+	return text == "two_regions", err
 }
 
 func addressOrOff(text string) (string, error) {

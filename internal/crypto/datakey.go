@@ -81,16 +81,19 @@ func (r *Ring) newDataKey(ctx context.Context, p partition) (*dataKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	copies := make([][]byte, len(r.order))
-	copies[at] = made.ciphertext
+	c := copying{key: made.key, ec: ec, made: make([][]byte, len(r.order))}
+	c.made[at] = made.ciphertext
 	if r.mode == Copies {
-		r.encryptAll(ctx, made.key, ec, r.order[at+1:], copies) // those before have just failed
+		c.ask(ctx, r.order[at+1:], (*region).available) // those before have just failed
+		if !c.enough(r.minCopies) {
+			c.ask(ctx, r.order, (*region).recovering) // rather than refuse
+		}
 	}
 	k := &dataKey{id: id, key: made.key}
 	k.wrapping.context = p.serialize(id)
 	// A caller that gave up gets no key, rather than one with copies missing.
 	if err = ctx.Err(); err == nil {
-		err = r.collect(k, copies)
+		err = r.collect(k, c.made)
 	}
 	if err != nil {
 		made.key.Wipe()
@@ -99,41 +102,61 @@ func (r *Ring) newDataKey(ctx context.Context, p partition) (*dataKey, error) {
 	return k, nil
 }
 
-// generate returns a new data key and the index, in order, of the region that made it.
+// generate returns a new data key and the index, in order, of the region that
+// made it: one that is available, else one that seems to recover.
 func (r *Ring) generate(ctx context.Context, ec map[string]string) (dataKeyPair, int, error) {
 	cause := ErrUnreachable
-	for i, g := range r.order {
-		if !g.available() {
-			continue
+	for _, ready := range [...]func(*region) bool{(*region).available, (*region).recovering} {
+		for i, g := range r.order {
+			if !ready(g) {
+				continue
+			}
+			made, err := g.generate(ctx, ec, false)
+			if err == nil {
+				return made, i, nil
+			}
+			if ctx.Err() != nil {
+				return dataKeyPair{}, 0, err
+			}
+			cause = err
 		}
-		made, err := g.generate(ctx, ec, false)
-		if err == nil {
-			return made, i, nil
-		}
-		if ctx.Err() != nil {
-			return dataKeyPair{}, 0, err
-		}
-		cause = err
 	}
 	return dataKeyPair{}, 0, fmt.Errorf("%w: %w", ErrTooFewCopies, cause)
 }
 
-// encryptAll fills in the copies of the given regions, leaving out those that
-// are not to be asked now. Where KMS is remote, all at once.
-func (r *Ring) encryptAll(ctx context.Context, key secret.Key, ec map[string]string, regions []*region, copies [][]byte) {
+// copying makes the copies of one data key; made are those so far, by rank.
+type copying struct {
+	key  secret.Key
+	ec   map[string]string
+	made [][]byte
+}
+
+// ask fills in the copies of those regions that are ready and have none.
+// Where KMS is remote, all at once.
+func (c copying) ask(ctx context.Context, regions []*region, ready func(*region) bool) {
 	var wait sync.WaitGroup
 	for _, g := range regions {
-		if !g.available() {
+		if c.made[g.rank] != nil || !ready(g) {
 			continue
 		}
 		// What went wrong is noted by the region; here it is a missing copy.
 		if g.newCall(false).inline {
-			copies[g.rank], _ = g.encrypt(ctx, key, ec)
+			c.made[g.rank], _ = g.encrypt(ctx, c.key, c.ec)
 		} else {
-			wait.Go(func() { copies[g.rank], _ = g.encrypt(ctx, key, ec) })
+			wait.Go(func() { c.made[g.rank], _ = g.encrypt(ctx, c.key, c.ec) })
 		}
 	}
 	wait.Wait()
+}
+
+// enough reports that n regions have a copy.
+func (c copying) enough(n int) bool {
+	for _, m := range c.made {
+		if m != nil {
+			n--
+		}
+	}
+	return n <= 0
 }
 
 // collect lists the copies in the ring's order and says who is missing.
@@ -186,38 +209,51 @@ func (g *region) copyFor(keys []encryptedKey) (c keyCopy, raw *encryptedKey) {
 }
 
 // unwrap opens a copy of the message's data key: the local one; where its KMS
-// is unreachable, throttling or timed out, or has no copy, the next region's.
-// A local denial is final, whoever else could, unless anyRegion.
+// is unreachable, throttling or timed out, or has no copy, the next region's;
+// where none can, that of a region which seems to recover. A local denial is
+// final, whoever else could, unless anyRegion.
 func (r *Ring) unwrap(ctx context.Context, m *Message, anyRegion bool) Unwrapped {
+	u, final := r.unwrapBy(ctx, m, anyRegion, (*region).available)
+	if final {
+		return u
+	}
+	if second, final := r.unwrapBy(ctx, m, anyRegion, (*region).recovering); final {
+		return second
+	}
+	return u
+}
+
+// unwrapBy asks the regions that are ready, in order, until one's answer is final.
+func (r *Ring) unwrapBy(ctx context.Context, m *Message, anyRegion bool, ready func(*region) bool) (u Unwrapped, final bool) {
 	ec := m.Context()
 	fault := ErrNoCopy
 	for i, g := range r.order {
 		c, found := g.copyFor(m.keys)
-		final := i == 0 && !anyRegion
+		binding := i == 0 && !anyRegion
 		// A denial stands while the region cannot be asked again.
-		if final && g.refuses() && (found == nil || !g.available()) {
-			return Unwrapped{Err: ErrDenied}
+		if binding && g.refuses() && (found == nil || !g.available()) {
+			return Unwrapped{Err: ErrDenied}, true
 		}
 		if found == nil {
 			continue
 		}
-		if !g.available() {
+		if !ready(g) {
 			fault = ErrUnreachable
 			continue
 		}
 		key, err := g.decrypt(ctx, c, ec, false)
 		switch {
 		case err == nil:
-			return Unwrapped{Key: key, Region: g.name}
+			return Unwrapped{Key: key, Region: g.name}, true
 		case ctx.Err() != nil:
-			return Unwrapped{Err: err}
+			return Unwrapped{Err: err}, true
 		case errors.Is(err, ErrInvalidCiphertext):
-			return Unwrapped{Err: fmt.Errorf("%w: key copy: %w", ErrAuthentication, err)}
-		case isDenial(err) && final:
-			return Unwrapped{Err: fmt.Errorf("%w: by the local key: %w", ErrDenied, err)}
+			return Unwrapped{Err: fmt.Errorf("%w: key copy: %w", ErrAuthentication, err)}, true
+		case isDenial(err) && binding:
+			return Unwrapped{Err: fmt.Errorf("%w: by the local key: %w", ErrDenied, err)}, true
 		case !isDenial(err) || errors.Is(fault, ErrNoCopy):
 			fault = err // what may pass outweighs what was decided
 		}
 	}
-	return Unwrapped{Err: fault}
+	return Unwrapped{Err: fault}, false
 }

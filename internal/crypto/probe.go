@@ -40,11 +40,12 @@ func (r *Ring) probe(ctx context.Context, g *region) {
 	if g.abandoned.Load() >= maxAbandoned {
 		return
 	}
+	turn := g.turn.Load()
 	err := g.check(ctx)
 	if err == nil && !g.healthy.Load() {
 		err = tryKey(ctx, g)
 	}
-	g.note(err, true)
+	g.note(err, turn, true)
 }
 
 // tryKey makes a data key and opens it again, under a context that no record has.

@@ -26,6 +26,11 @@ const (
 	// maxAbandoned bounds the calls that a KMS keeps after their timeout; at
 	// the bound the region is left alone until some of them end.
 	maxAbandoned = 64
+	// flapWindow: a breaker that opens again so soon after a probe has closed
+	// it stays open for twice as many good probes as the last time, at most
+	// maxTrials.
+	flapWindow = time.Minute
+	maxTrials  = 16
 )
 
 // region is one member of the ring with its circuit breaker.
@@ -33,24 +38,36 @@ const (
 // The breaker is our own: gobreaker's half-open state lets client traffic try
 // an open breaker when a timer says so, and nothing but such traffic closes
 // it, while here the first fault opens it, probes alone close it, and nobody
-// who waits for an answer is ever the one to try.
+// who waits for an answer is ever the one to try. A region that is back for a
+// moment and gone again costs its clients a timeout each time, so closing is
+// damped: see flapWindow.
 type region struct {
 	name    string
 	kms     KMS
 	key     keyARN
 	former  []keyARN
 	timeout time.Duration
-	rank    int                             // position in the ring's order, the local region's being 0
-	changed func(g *region, from, to State) // called after a transition, without the lock
+	rank    int // position in the ring's order, the local region's being 0
+	now     func() time.Time
+	changed func(g *region, t transition) // called after each, without the lock
 
 	abandoned atomic.Int32
-	healthy   atomic.Bool // neither open nor denied: the hot path's copy of the fields below
+	healthy   atomic.Bool   // neither open nor denied: the hot path's copy of the fields below
+	turn      atomic.Uint32 // how often the breaker opened or closed; written under mu
 
-	mu     sync.Mutex // guards open, denied and since
+	mu     sync.Mutex // guards what follows
 	open   bool
 	denied bool
-	since  time.Time
-	now    func() time.Time
+	since  time.Time // when the state began
+	closed time.Time // when the breaker last closed; zero: never
+	trials int       // good probes in a row that will close it
+	good   int       // such probes so far
+}
+
+// transition is what one outcome changed of a region's state.
+type transition struct {
+	from, to State
+	decided  bool // a denial began or ended, reachable or not
 }
 
 func (g *region) stateLocked() State {
@@ -89,33 +106,77 @@ func (g *region) refuses() bool {
 	return g.denied
 }
 
-// note learns from the outcome of a call. An open breaker is closed by a probe
-// only: a client's call that succeeds late was begun before it opened.
-func (g *region) note(err error, probe bool) {
+// recovering reports an open breaker that the last probe found no reason for:
+// nobody's first choice, but better than to refuse.
+func (g *region) recovering() bool {
+	if g.healthy.Load() || g.abandoned.Load() >= maxAbandoned {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open && g.good > 0
+}
+
+// note learns from the outcome of a call that was begun in the given turn of
+// the breaker. Probes alone close an open breaker. What was begun in an
+// earlier turn says nothing of this one's reachability: a call that times out
+// after a probe has closed the breaker does not open it again.
+func (g *region) note(err error, turn uint32, probe bool) {
 	if err == nil && g.healthy.Load() {
 		return
 	}
 	g.mu.Lock()
-	from := g.stateLocked()
-	switch {
-	case err == nil:
-		g.denied = false
-		g.open = g.open && !probe
-	case isDenial(err):
-		g.denied = true
-		g.open = g.open && !probe
-	case errors.Is(err, ErrUnreachable):
-		g.open = true
+	t := transition{from: g.stateLocked()}
+	answered := err == nil || isDenial(err)
+	if answered {
+		t.decided = g.denied != (err != nil)
+		g.denied = err != nil
 	}
-	to := g.stateLocked()
-	g.healthy.Store(to == Up)
-	if from != to {
+	if turn == g.turn.Load() {
+		switch {
+		case errors.Is(err, ErrUnreachable):
+			g.openLocked()
+		case probe && g.open:
+			g.triedLocked(answered)
+		}
+	}
+	t.to = g.stateLocked()
+	g.healthy.Store(t.to == Up)
+	if t.from != t.to {
 		g.since = g.now()
 	}
 	g.mu.Unlock()
-	if from != to {
-		g.changed(g, from, to)
+	if t.decided || t.from != t.to {
+		g.changed(g, t)
 	}
+}
+
+// openLocked opens the breaker, or starts its trials anew.
+func (g *region) openLocked() {
+	g.good = 0
+	if g.open {
+		return
+	}
+	g.open = true
+	g.turn.Add(1)
+	if g.trials > 0 && g.now().Sub(g.closed) < flapWindow {
+		g.trials = min(2*g.trials, maxTrials)
+	} else {
+		g.trials = 1
+	}
+}
+
+// triedLocked counts a probe of an open breaker, and closes it after enough good ones.
+func (g *region) triedLocked(answered bool) {
+	if !answered { // throttled
+		g.good = 0
+		return
+	}
+	if g.good++; g.good < g.trials {
+		return
+	}
+	g.open, g.closed = false, g.now()
+	g.turn.Add(1)
 }
 
 func isDenial(err error) bool { return errors.Is(err, ErrDenied) || errors.Is(err, ErrDisabled) }
@@ -165,12 +226,13 @@ func (g *region) check(ctx context.Context) error {
 type call struct {
 	*region
 	inline bool
-	probe  bool // noted as a whole, by the probe
+	probe  bool   // noted as a whole, by the probe
+	turn   uint32 // of the breaker when it was begun
 }
 
 func (g *region) newCall(probe bool) call {
 	p, ok := g.kms.(Prompt)
-	return call{g, ok && p.Prompt(), probe}
+	return call{g, ok && p.Prompt(), probe, g.turn.Load()}
 }
 
 // invoke makes one call within the region's timeout, even if the KMS ignores
@@ -189,7 +251,7 @@ func invoke[T any](ctx context.Context, c call, do func(context.Context) (T, err
 		err = classify(ctx, err)
 	}
 	if !c.probe {
-		c.note(err, false)
+		c.note(err, c.turn, false)
 	}
 	return v, err
 }

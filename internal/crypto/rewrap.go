@@ -69,13 +69,13 @@ func (s *Sealer) reseal(content []byte, k *dataKey) (Sealed, error) {
 func (r *Ring) extend(ctx context.Context, m *Message, key secret.Key) (*dataKey, error) {
 	k := &dataKey{id: m.DataKey(), key: key}
 	k.wrapping.context = m.context
-	made := make([][]byte, len(r.order))
-	r.encryptMissing(ctx, m, key, made)
+	c := copying{key: key, ec: m.Context(), made: make([][]byte, len(r.order))}
+	r.encryptMissing(ctx, m, c)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("crypto: rewrap: %w", err)
 	}
 	for _, g := range r.regions {
-		if err := k.keepOrAdd(copyUnder(m.keys, g.key), g, made[g.rank]); err != nil {
+		if err := k.keepOrAdd(copyUnder(m.keys, g.key), g, c.made[g.rank]); err != nil {
 			return nil, err
 		}
 	}
@@ -94,7 +94,7 @@ func (r *Ring) extend(ctx context.Context, m *Message, key secret.Key) (*dataKey
 
 // encryptMissing makes the copies that the message lacks where it can: all at
 // once, or in a multi-Region ring the one that serves every region.
-func (r *Ring) encryptMissing(ctx context.Context, m *Message, key secret.Key, made [][]byte) {
+func (r *Ring) encryptMissing(ctx context.Context, m *Message, c copying) {
 	var lacking []*region
 	for _, g := range r.order {
 		if copyUnder(m.keys, g.key) == nil {
@@ -102,11 +102,11 @@ func (r *Ring) encryptMissing(ctx context.Context, m *Message, key secret.Key, m
 		}
 	}
 	if r.mode == Copies {
-		r.encryptAll(ctx, key, m.Context(), lacking, made)
+		c.ask(ctx, lacking, (*region).available)
 		return
 	}
 	for _, g := range lacking {
-		if r.encryptAll(ctx, key, m.Context(), []*region{g}, made); made[g.rank] != nil {
+		if c.ask(ctx, []*region{g}, (*region).available); c.made[g.rank] != nil {
 			return
 		}
 	}

@@ -84,8 +84,8 @@ type Ring struct {
 	logger     zerolog.Logger
 	probeEvery time.Duration
 	onRestored func(string)
-	// decisions counts denials and restorations: a cached data key of an
-	// earlier count is dropped.
+	// decisions counts the denials that began or ended: a data key that was
+	// kept or prepared at an earlier count is dropped.
 	decisions atomic.Uint64
 }
 
@@ -249,17 +249,25 @@ func (r *Ring) prompt() bool {
 	return !slices.ContainsFunc(r.regions, func(g *region) bool { return !g.newCall(false).inline })
 }
 
+// whole reports that a data key made now would have every copy.
+func (r *Ring) whole() bool {
+	return r.mode == MultiRegion || !slices.ContainsFunc(r.regions, func(g *region) bool { return !g.healthy.Load() })
+}
+
 // changed is told of every transition of a region, in no particular order when they race.
-func (r *Ring) changed(g *region, from, to State) {
-	if from == Denied || to != Down {
+func (r *Ring) changed(g *region, t transition) {
+	if t.decided {
 		r.decisions.Add(1)
 	}
+	if t.from == t.to {
+		return
+	}
 	level := zerolog.WarnLevel
-	if to == Up {
+	if t.to == Up {
 		level = zerolog.InfoLevel
 	}
-	r.logger.WithLevel(level).Str("region", g.name).Str("from", string(from)).Str("to", string(to)).Msg("kms state changed")
-	if to == Up {
+	r.logger.WithLevel(level).Str("region", g.name).Str("from", string(t.from)).Str("to", string(t.to)).Msg("kms state changed")
+	if t.to == Up {
 		r.onRestored(g.name)
 	}
 }

@@ -12,8 +12,8 @@ import (
 type Policy struct {
 	Reuse       bool
 	MaxMessages int
-	MaxBytes    int64 // of plaintext
-	MaxAge      time.Duration
+	MaxBytes    int64         // of plaintext
+	MaxAge      time.Duration // since the key was first used
 }
 
 func (p Policy) shares() bool {
@@ -129,15 +129,14 @@ func newBatch(s *Sealer, values []Value) *batch {
 }
 
 // provide is the one place where data keys come from: kept ones first, then
-// new ones, all at once. (Keys made ahead, design §4 "prefetch", would be
-// taken between the two.)
+// those made ahead, then new ones, all at once.
 func (b *batch) provide(ctx context.Context) error {
 	open := make(map[partition]*slot)
 	for i := range b.values {
 		b.plan(i, open)
 	}
 	fresh := b.slots
-	if err := b.fetch(ctx, fresh); err != nil {
+	if err := b.fetch(ctx, b.takePrepared()); err != nil {
 		return err
 	}
 	// A degraded key is used once: the others of its slot get their own.
@@ -188,6 +187,23 @@ func (b *batch) plan(i int, open map[partition]*slot) {
 	t.values = append(t.values, i)
 	t.messages++
 	t.bytes += n
+}
+
+// takePrepared fills the slots for which a key was made ahead, and returns the
+// others. Where it may be kept for more, its age counts from now, its first use.
+func (b *batch) takePrepared() (lacking []*slot) {
+	ahead := b.sealer.ahead
+	if ahead == nil || b.sealer.ring.prompt() {
+		return b.slots
+	}
+	for _, t := range b.slots {
+		if k := ahead.take(t.partition); k != nil {
+			t.key, t.decision, t.born = k.key, k.decision, b.sealer.now()
+		} else {
+			lacking = append(lacking, t)
+		}
+	}
+	return lacking
 }
 
 func (b *batch) fetch(ctx context.Context, slots []*slot) error {

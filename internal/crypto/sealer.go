@@ -44,6 +44,7 @@ type Sealer struct {
 	now    func() time.Time
 	random io.Reader
 	reuse  reuse
+	ahead  *prefetch // nil: no keys are made ahead
 }
 
 // NewSealer seals under the ring's keys. A nil now is time.Now; a nil random
@@ -58,7 +59,8 @@ func NewSealer(ring *Ring, now func() time.Time, random io.Reader) *Sealer {
 	return &Sealer{ring: ring, now: now, random: random}
 }
 
-// Close wipes the data keys kept for reuse. The sealer is usable afterwards.
+// Close wipes the data keys kept for reuse; those made ahead are gone when Run
+// returns. The sealer is usable afterwards.
 func (s *Sealer) Close() { s.reuse.clear() }
 
 // Seal seals a batch, all of it or nothing, in the order given. ErrTooFewCopies:

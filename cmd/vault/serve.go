@@ -84,7 +84,7 @@ func runServe(ctx context.Context, a *app, cfg *config.Config) error {
 // serve runs the listeners and the background work of an instance that was started.
 func (i *instance) serve(ctx context.Context, cfg *config.Config, logger zerolog.Logger, timing *kmsTiming, poisoned <-chan error) error {
 	m := newMetrics(cfg.Region, i.Vault)
-	m.registry.MustRegister(timing.seconds, i.log.seconds, newReadyCollector(cfg.Region, i.Vault))
+	m.registry.MustRegister(timing.seconds, i.log.seconds, newReadyCollector(cfg.Region, i.Vault), newPrefetchCollector(cfg.Region, i.Sealer))
 	var draining atomic.Bool
 	handler, err := httpapi.New(httpapi.Config{
 		Vault: i.Vault, Limits: cfg.Limits, Logger: logger, Now: time.Now, Random: rand.Reader,

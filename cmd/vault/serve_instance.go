@@ -164,6 +164,7 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 		return nil, err
 	}
 	v.Sealer = crypto.NewSealer(v.Ring, s.now, s.random)
+	v.Sealer.EnablePrefetch(cfg.Prefetch)
 	if v.Catalog, err = pii.NewCatalog(cfg.Types); err != nil {
 		return nil, err
 	}

@@ -59,6 +59,36 @@ func (c *readyCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
+// prefetchCollector reads the counts of data keys made ahead.
+type prefetchCollector struct {
+	sealer      *crypto.Sealer
+	keys, ready *prometheus.Desc
+}
+
+func newPrefetchCollector(region string, s *crypto.Sealer) *prefetchCollector {
+	labels := prometheus.Labels{"region": region}
+	return &prefetchCollector{
+		s, prometheus.NewDesc("vault_prefetch_keys_total", "Data keys made ahead (prepared), then used or discarded, and needed while none was ready (missed).",
+			[]string{"outcome"}, labels),
+		prometheus.NewDesc("vault_prefetch_ready", "Data keys made ahead that wait for their use.", nil, labels),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *prefetchCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- c.keys
+	out <- c.ready
+}
+
+// Collect implements prometheus.Collector.
+func (c *prefetchCollector) Collect(out chan<- prometheus.Metric) {
+	s := c.sealer.Prefetched()
+	for outcome, n := range map[string]uint64{"prepared": s.Prepared, "used": s.Used, "discarded": s.Discarded, "missed": s.Missed} {
+		out <- prometheus.MustNewConstMetric(c.keys, prometheus.CounterValue, float64(n), outcome)
+	}
+	out <- prometheus.MustNewConstMetric(c.ready, prometheus.GaugeValue, float64(s.Ready))
+}
+
 // timedLog measures how long entries take to be durable, which requests wait for.
 type timedLog struct {
 	audit.Log

@@ -136,10 +136,10 @@ func (v *Vault) Start(ctx context.Context) error {
 }
 
 // Run does the background work of this region (credentials, erasure, repair,
-// sweeping, heartbeats, KMS probes) and returns when ctx is done and all of it has ended.
+// sweeping, heartbeats, KMS probes, data keys ahead) and returns when ctx is done and all of it has ended.
 func (v *Vault) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){v.Keys.Run, v.Ring.Run, v.jobs.run, v.repair.run, v.sweep, v.beat} {
+	for _, loop := range []func(context.Context){v.Keys.Run, v.Ring.Run, v.Sealer.Run, v.jobs.run, v.repair.run, v.sweep, v.beat} {
 		wg.Go(func() { loop(ctx) })
 	}
 	wg.Wait()

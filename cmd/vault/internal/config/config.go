@@ -44,6 +44,7 @@ type Config struct {
 	Tables   dynamo.Names
 	Regions  []Region // in the ring's order
 	Ring     Ring
+	Prefetch crypto.PrefetchConfig
 	Types    []pii.Type
 	Limits   httpapi.Limits
 	Drain    Drain
@@ -140,7 +141,8 @@ func defaults() *Config {
 	return &Config{
 		Listen: "127.0.0.1:8200", Metrics: "127.0.0.1:9090", LogLevel: "info", Store: DynamoDB,
 		TLS: TLS{MinVersion: tls.VersionTLS12}, Tables: dynamo.NamesWith("vault-"),
-		Ring: Ring{Mode: crypto.Copies, MinCopies: 1, Epoch: 1},
+		Ring:     Ring{Mode: crypto.Copies, MinCopies: 1, Epoch: 1},
+		Prefetch: crypto.PrefetchConfig{MaxKeys: 4096, MaxAge: 30 * time.Second}, // some 6 MB
 		// The shortest deregistration that load balancers notice, and the longest request.
 		Drain:        Drain{Wait: 5 * time.Second, Timeout: 30 * time.Second},
 		ErasureQuiet: 30 * time.Second,

@@ -48,6 +48,10 @@ func (l *loader) fields() []field {
 			{"min_copies", false, into(&c.Ring.MinCopies, between(1, crypto.MaxCopies))},
 			{"epoch", false, into(&c.Ring.Epoch, between[uint64](1, math.MaxInt64))},
 		})},
+		{"prefetch", true, l.nested([]field{
+			{"max_keys", false, into(&c.Prefetch.MaxKeys, between(0, 1<<20))},
+			{"max_age", false, into(&c.Prefetch.MaxAge, durationOf(time.Second, 10*time.Minute))},
+		})},
 		{"allow_local_kms", false, into(&l.allowLocalKMS, boolOf)},
 		{"types", true, l.types},
 		{"limits", true, l.nested(l.limits())},

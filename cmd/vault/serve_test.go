@@ -308,6 +308,7 @@ func TestServe(t *testing.T) {
 	r.refusals(t)
 	r.drains(t, eu)
 	r.namesakes(t, key)
+	r.twoRegions(t, key)
 	t.Run("multi-Region key", r.multiRegion)
 
 	if err := r.kms.SetEnabled(r.keys[1], false); err != nil {

@@ -83,5 +83,5 @@ func Venv(ctx context.Context, name, requirements string) (bin string, err error
 			return "", fmt.Errorf("%s: %w\n%s", command[:4], err, output)
 		}
 	}
-	return bin, os.WriteFile(complete, nil, 0o600)
+	return bin, os.WriteFile(complete, nil, 0o600) //nolint:gosec // our own path
 }

@@ -13,16 +13,19 @@ import (
 // errCopyLost guards repair's promise; it cannot happen.
 var errCopyLost = errors.New("crypto: a rewrap would lose a key copy")
 
-// Rewrap adds the copies that a message lacks in this ring: the data key, its
-// context and, byte for byte, every copy under a present key of the ring stay,
-// as does one under a former key while its region has no other; copies under
-// keys that have left the ring go. What opened in a region opens there still.
-// The result is a new message under a fresh message id: a header is never
-// tagged twice. It unwraps as a reveal does (a tenant secret: with any
-// region's copy), and never sees a bound value.
+// Rewrap adds the copies that a message lacks in this ring. The data key, its
+// context and, byte for byte, every copy under a present key of the ring stay.
+// Copies under other keys, former ones and those of regions that have left, go
+// when every region has its own and not before, as far as a message has room
+// for them: what opened in a region opens there still. The result is a new
+// message under a fresh message id: a header is never tagged twice. It unwraps
+// as a reveal does (a tenant secret: with any region's copy), and never sees a
+// bound value.
 //
 // ErrNothingToAdd: no copy could be added, and there was none to drop from an
-// otherwise complete message; the caller keeps what it has.
+// otherwise complete message; the caller keeps what it has. (After a ring
+// change its record may then take the ring's epoch, and what Copies says is
+// missing, with the same message.)
 func (s *Sealer) Rewrap(ctx context.Context, message []byte) (Sealed, error) {
 	m, err := Parse(message)
 	if err != nil {
@@ -65,7 +68,7 @@ func (s *Sealer) reseal(content []byte, k *dataKey) (Sealed, error) {
 }
 
 // extend lists the copies under the ring's present keys, in its order, with new
-// ones where there were none, then those under former keys that are still needed.
+// ones where there were none, then what must not be dropped yet.
 func (r *Ring) extend(ctx context.Context, m *Message, key secret.Key) (*dataKey, error) {
 	k := &dataKey{id: m.DataKey(), key: key}
 	k.wrapping.context = m.context
@@ -79,17 +82,30 @@ func (r *Ring) extend(ctx context.Context, m *Message, key secret.Key) (*dataKey
 			return nil, err
 		}
 	}
-	for _, g := range r.regions {
-		if _, has := g.copyFor(m.keys); has != nil && copyUnder(k.wrapping.keys, g.key) == nil {
-			k.keep(*has)
-		}
-	}
 	k.present, k.missing = r.split(k.wrapping.keys)
 	before, _ := r.Copies(m)
 	if len(k.present) == len(before) && (len(k.missing) > 0 || !r.hasStranger(m)) {
 		return nil, ErrNothingToAdd
 	}
+	if len(k.missing) > 0 {
+		r.keepOthers(k, m)
+	}
 	return k, nil
+}
+
+// keepOthers keeps the message's copies under other keys: those that a region
+// of the ring needs, of which there is always room for one each, before the rest.
+func (r *Ring) keepOthers(k *dataKey, m *Message) {
+	for _, g := range r.regions {
+		if _, has := g.copyFor(m.keys); has != nil && copyUnder(k.wrapping.keys, g.key) == nil {
+			k.keep(*has)
+		}
+	}
+	for _, e := range m.keys {
+		if len(k.wrapping.keys) < MaxCopies {
+			k.keep(e)
+		}
+	}
 }
 
 // encryptMissing makes the copies that the message lacks where it can: all at

@@ -96,6 +96,11 @@ func decode(body []byte, in any) error {
 		if hasNull(body) {
 			return malformed("wrong_type", "A member is null.")
 		}
+		if pointer, found := emptyMember(in, body); found {
+			p := malformed("empty_string", "An optional member is an empty string: leave it out.")
+			p.pointer = pointer
+			return p
+		}
 		return nil
 	}
 	p := syntax(body, err)

@@ -261,7 +261,7 @@ func TestOrders(t *testing.T) {
 func arrived(t *testing.T, one *region) (all [][2]string) {
 	t.Helper()
 	s := &stream{db: one.db, api: one.streams[0].api, table: table, arn: one.streams[0].arn, shards: map[string]*shard{}}
-	if err := s.list(t.Context(), streamtypes.ShardIteratorTypeTrimHorizon); err != nil {
+	if err := s.list(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for found := true; found; {

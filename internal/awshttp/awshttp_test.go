@@ -1,11 +1,15 @@
 package awshttp_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"piivault/internal/awshttp"
 )
@@ -43,5 +47,16 @@ func TestBodyArrivesWholeAndCanBeSentAgain(t *testing.T) {
 	if answer, err := (awshttp.InMemory{Client: server.Client()}).Do(r); err == nil {
 		_ = answer.Body.Close()
 		t.Error("a body that ends early was sent")
+	}
+}
+
+// A provider's own text, which may quote a file or a variable, is not passed on.
+func TestMissingCredentialsAreNotExplained(t *testing.T) {
+	provider := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{SecretAccessKey: "s3cret"}, errors.New("s3cret is not a key")
+	})
+	found, err := awshttp.Credentials{CredentialsProvider: provider}.Retrieve(t.Context())
+	if !errors.Is(err, awshttp.ErrCredentials) || strings.Contains(err.Error(), "s3cret") || found.SecretAccessKey != "" {
+		t.Errorf("%v, %v", found, err)
 	}
 }

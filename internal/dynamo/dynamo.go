@@ -104,7 +104,7 @@ func New(c Config) (*Client, error) {
 		region: c.Region, attempt: c.Attempt, jitter: jitter,
 	}
 	options := dynamodb.Options{
-		Region: c.Region, Credentials: credentials{c.Credentials}, HTTPClient: awshttp.InMemory{Client: client.http},
+		Region: c.Region, Credentials: awshttp.Credentials{CredentialsProvider: c.Credentials}, HTTPClient: awshttp.InMemory{Client: client.http},
 		Retryer: aws.NopRetryer{}, // call retries, which must know what an earlier attempt may have done
 		// TLS protects answers; the checksum would cost every answer a pass.
 		DisableValidateResponseChecksum: true,
@@ -137,15 +137,4 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // jitter draws a pause of up to d.
 func jitter(d time.Duration) time.Duration {
 	return rand.N(d) //nolint:gosec // spreads retries; nothing secret
-}
-
-// credentials hides why credentials are missing: a provider's text is not ours to show.
-type credentials struct{ aws.CredentialsProvider }
-
-func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	found, err := c.CredentialsProvider.Retrieve(ctx)
-	if err != nil {
-		return aws.Credentials{}, errCredentials
-	}
-	return found, nil
 }

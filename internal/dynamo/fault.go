@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"piivault/internal/awshttp"
 )
 
 // Classes of errors. A call's error is one of them, or its context's.
@@ -30,8 +32,6 @@ var (
 	ErrCorrupt = errors.New("dynamo: corrupt item")
 )
 
-var errCredentials = errors.New("dynamo: no credentials")
-
 // fault is what an SDK error means.
 type fault struct {
 	class error
@@ -49,7 +49,7 @@ func faultOf(err error) fault {
 	switch {
 	case errors.As(err, &answer):
 		return faultOfAnswer(answer.ErrorCode(), status(err))
-	case errors.Is(err, errCredentials):
+	case errors.Is(err, awshttp.ErrCredentials):
 		return fault{class: ErrDenied, code: "no credentials", retry: true}
 	}
 	return fault{class: ErrTransient, code: "no answer", retry: true, applied: true}

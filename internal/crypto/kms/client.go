@@ -1,7 +1,6 @@
 package kms
 
 import (
-	"context"
 	"errors"
 	"net/url"
 	"time"
@@ -60,20 +59,6 @@ func (c Config) conns() int {
 		return defaultMaxConns
 	}
 	return c.MaxConns
-}
-
-// errCredentials stands for every failure to get credentials: the providers' own texts are not ours to show.
-var errCredentials = errors.New("kms: no credentials")
-
-// credentials hides why credentials are missing.
-type credentials struct{ aws.CredentialsProvider }
-
-func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	found, err := c.CredentialsProvider.Retrieve(ctx)
-	if err != nil {
-		return aws.Credentials{}, errCredentials
-	}
-	return found, nil
 }
 
 // onceMore retries a fault once, after a pause; routing around it is the

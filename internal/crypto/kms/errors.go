@@ -13,6 +13,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"piivault/internal/awshttp"
 	"piivault/internal/crypto"
 )
 
@@ -63,7 +64,7 @@ func faultOf(err error) fault {
 	if answer, ok := errors.AsType[smithy.APIError](err); ok {
 		return faultOfAnswer(answer.ErrorCode(), status(err))
 	}
-	if errors.Is(err, errCredentials) {
+	if errors.Is(err, awshttp.ErrCredentials) {
 		return fault{crypto.ErrUnreachable, "no credentials", false}
 	}
 	return fault{crypto.ErrUnreachable, network(err), true}

@@ -49,7 +49,7 @@ func New(c Config) (*KMS, error) {
 func over(c Config, client *http.Client) *KMS {
 	options := kms.Options{
 		Region:           c.Region,
-		Credentials:      credentials{c.Credentials},
+		Credentials:      awshttp.Credentials{CredentialsProvider: c.Credentials},
 		HTTPClient:       awshttp.InMemory{Client: client},
 		Retryer:          onceMore{},
 		EndpointOptions:  kms.EndpointResolverOptions{UseFIPSEndpoint: fips(c.FIPS)},

@@ -96,17 +96,21 @@ func (s *stream) open(ctx context.Context, poll time.Duration) error {
 			return err
 		}
 	}
-	if err := s.list(ctx, streamtypes.ShardIteratorTypeLatest); err != nil {
+	// From the beginning, although whatever came before is found by reading the
+	// table: DynamoDB Local forgets what LATEST was in a shard without records.
+	if err := s.list(ctx); err != nil {
 		return err
 	}
-	// Whatever came before the first look is found by reading the table.
-	_, err := s.poll(ctx, func(streamtypes.Record) error { return nil })
-	return err
+	for {
+		found, err := s.poll(ctx, func(streamtypes.Record) error { return nil })
+		if !found || err != nil {
+			return err
+		}
+	}
 }
 
-// list finds new shards and where to begin in them. Of those that are closed
-// when the stream is opened nothing is read.
-func (s *stream) list(ctx context.Context, from streamtypes.ShardIteratorType) error {
+// list finds new shards and stands at their beginning.
+func (s *stream) list(ctx context.Context) error {
 	var after *string
 	for {
 		out, err := s.api.DescribeStream(ctx, &dynamodbstreams.DescribeStreamInput{StreamArn: s.arn, ExclusiveStartShardId: after})
@@ -119,10 +123,7 @@ func (s *stream) list(ctx context.Context, from streamtypes.ShardIteratorType) e
 				continue
 			}
 			one := &shard{parent: aws.ToString(found.ParentShardId)}
-			closed := found.SequenceNumberRange != nil && found.SequenceNumberRange.EndingSequenceNumber != nil
-			if from == streamtypes.ShardIteratorTypeLatest && closed {
-				one.done = true
-			} else if err := s.begin(ctx, id, one, from); err != nil {
+			if err := s.begin(ctx, id, one); err != nil {
 				return err
 			}
 			s.shards[id] = one
@@ -133,8 +134,9 @@ func (s *stream) list(ctx context.Context, from streamtypes.ShardIteratorType) e
 	}
 }
 
-func (s *stream) begin(ctx context.Context, id string, one *shard, from streamtypes.ShardIteratorType) error {
-	in := &dynamodbstreams.GetShardIteratorInput{StreamArn: s.arn, ShardId: &id, ShardIteratorType: from}
+// begin stands behind the last record read, or before the first there is.
+func (s *stream) begin(ctx context.Context, id string, one *shard) error {
+	in := &dynamodbstreams.GetShardIteratorInput{StreamArn: s.arn, ShardId: &id, ShardIteratorType: streamtypes.ShardIteratorTypeTrimHorizon}
 	if one.last != nil {
 		in.ShardIteratorType, in.SequenceNumber = streamtypes.ShardIteratorTypeAfterSequenceNumber, one.last
 	}
@@ -155,7 +157,11 @@ func (s *stream) poll(ctx context.Context, fn func(streamtypes.Record) error) (f
 		}
 		out, err := s.api.GetRecords(ctx, &dynamodbstreams.GetRecordsInput{ShardIterator: one.iterator})
 		if expired := (*streamtypes.ExpiredIteratorException)(nil); errors.As(err, &expired) {
-			return true, s.begin(ctx, id, one, streamtypes.ShardIteratorTypeLatest)
+			return true, s.begin(ctx, id, one)
+		}
+		if trimmed := (*streamtypes.TrimmedDataAccessException)(nil); errors.As(err, &trimmed) {
+			one.last = nil // what is left is newer
+			return true, s.begin(ctx, id, one)
 		}
 		if err != nil {
 			return found, err
@@ -170,7 +176,7 @@ func (s *stream) poll(ctx context.Context, fn func(streamtypes.Record) error) (f
 		}
 	}
 	if ended {
-		return true, s.list(ctx, streamtypes.ShardIteratorTypeTrimHorizon)
+		return true, s.list(ctx)
 	}
 	return found, nil
 }

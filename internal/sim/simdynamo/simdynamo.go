@@ -192,11 +192,32 @@ func (r *Region) Row(table string, key dynamo.Key) Row {
 	return r.tables[table].rows[key]
 }
 
+// Peek is Row for OnChange, which is called under the lock. The item must not be changed.
+func (r *Region) Peek(table string, key dynamo.Key) dynamo.Item {
+	return r.tables[table].rows[key].Item
+}
+
 // Put replaces a row as an operator with every right could.
 func (r *Region) Put(table string, key dynamo.Key, item dynamo.Item) {
 	r.rw.Lock()
 	defer r.rw.Unlock()
 	r.write(r.tables[table], key, item)
+}
+
+// Expire deletes rows whose time to live is over, those that some chooses, and
+// says how many.
+func (r *Region) Expire(table string, some func(n int) bool) (n int) {
+	r.rw.Lock()
+	defer r.rw.Unlock()
+	t, now := r.tables[table], r.cfg.Now().Unix()
+	for _, key := range slices.SortedFunc(maps.Keys(t.rows), compareKeys) {
+		item := t.rows[key].Item
+		if item[dynamo.TTLAttribute] != nil && dynamo.Read(item).Int(dynamo.TTLAttribute) < now && some(n) {
+			r.write(t, key, nil)
+			n++
+		}
+	}
+	return n
 }
 
 // Rows calls fn for every live row of a table in order of key. Items must not be changed.

@@ -1,0 +1,158 @@
+package simulation
+
+import (
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"piivault/internal/crypto"
+)
+
+// mode is how an endpoint behaves.
+type mode string
+
+// The modes. Of all but up and slow, clients may be told that it cannot be done now.
+const (
+	up       mode = "up"
+	hangs    mode = "hangs"    // answers nobody
+	refuses  mode = "refuses"  // fails at once
+	flaps    mode = "flaps"    // any of up and refuses, call by call; of writes, "failed but applied"
+	throttle mode = "throttle" // is asked too often
+	denied   mode = "denied"   // KMS: somebody's decision
+	disabled mode = "disabled" // KMS: another
+	slow     mode = "slow"     // KMS: later than the ring waits
+)
+
+// endpoint is one service of one region.
+type endpoint struct {
+	region *region
+	kms    bool
+	mode   mode
+	since  time.Time // of the mode
+}
+
+func (e *endpoint) String() string {
+	if e.kms {
+		return e.region.name + " kms"
+	}
+	return e.region.name + " tables"
+}
+
+// modesOf are the faults that an endpoint can have.
+func (e *endpoint) faults() []mode {
+	if e.kms {
+		return []mode{hangs, refuses, flaps, throttle, denied, disabled, slow}
+	}
+	return []mode{hangs, refuses, flaps, flaps, throttle}
+}
+
+// verdict is what becomes of a call now.
+type verdict int
+
+const (
+	answered verdict = iota
+	unanswered
+	failed         // not applied
+	failedApplied  // applied, and nobody heard
+	failedInPart   // a batch of which some was applied
+	refusedThrottl // not applied, and said so
+	refusedDenied
+	refusedDisabled
+)
+
+func (v verdict) String() string {
+	return [...]string{"ok", "-", "failed", "failed but applied", "failed, applied in part", "throttled", "denied", "disabled"}[v]
+}
+
+// judge draws what becomes of a call that is looked at now.
+func (w *World) judge(c *call) verdict {
+	if c.to == nil {
+		return answered
+	}
+	m := c.to.mode
+	if w.cut(c.from.region, c.to.region) {
+		m = hangs
+		if w.partitionRefuses {
+			m = refuses
+		}
+	}
+	switch m {
+	case hangs:
+		return unanswered
+	case refuses:
+		return failed
+	case throttle:
+		return refusedThrottl
+	case denied:
+		return refusedDenied
+	case disabled:
+		return refusedDisabled
+	case slow:
+		if time.Since(c.born) < 1500*time.Millisecond {
+			return unanswered
+		}
+	case flaps:
+		switch n := w.random.IntN(8); {
+		case n == 0:
+			return failed
+		case n == 1 && c.write:
+			return failedApplied
+		case n == 2 && c.write:
+			return failedInPart
+		case n == 3:
+			return refusedThrottl
+		}
+	}
+	return answered
+}
+
+// healthy reports that a call will be answered promptly.
+func (w *World) healthy(c *call) bool {
+	return c.to == nil || c.to.mode == up && !w.cut(c.from.region, c.to.region)
+}
+
+// failure is the error of a verdict, in the endpoint's own words.
+func (c *call) failure(v verdict) error {
+	switch {
+	case v == refusedDenied:
+		return crypto.ErrDenied
+	case v == refusedDisabled:
+		return crypto.ErrDisabled
+	case v == refusedThrottl && c.to.kms:
+		return crypto.ErrThrottled
+	case v == refusedThrottl:
+		return &types.ProvisionedThroughputExceededException{}
+	case c.to != nil && c.to.kms:
+		return crypto.ErrUnreachable
+	default:
+		return errNoReply
+	}
+}
+
+// conclude applies a verdict.
+func (w *World) conclude(c *call, v verdict) {
+	var err error
+	switch v {
+	case unanswered:
+		return
+	case answered:
+		err = c.do(whole)
+	case failedApplied:
+		_ = c.do(whole)
+		err = c.failure(v)
+	case failedInPart:
+		_ = c.do(func(int) bool { return w.oneIn(2) })
+		err = c.failure(v)
+	default:
+		err = c.failure(v)
+	}
+	note := ""
+	if c.orphan {
+		note = " (late)"
+	}
+	if v == answered && err != nil {
+		note += " (" + brief(err) + ")"
+	}
+	w.tracef("%s: %s%s", w.short(c.name), v, note)
+	w.finish(c, err)
+}

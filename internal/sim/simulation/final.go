@@ -1,0 +1,124 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"piivault/internal/audit"
+	auditdynamo "piivault/internal/audit/dynamo"
+	"piivault/internal/dynamo"
+)
+
+// final waits, everything being well, until nothing is left to be repaired,
+// erased or replicated, and then looks at every token in every region.
+func (o *oracle) final() {
+	w := o.w
+	next := time.Now()
+	complaint := ""
+	w.until("convergence", func() bool {
+		if time.Now().Before(next) {
+			return false
+		}
+		next = time.Now().Add(3 * time.Second)
+		complaint = o.unsettled()
+		return complaint == ""
+	})
+	if !o.holds() {
+		o.violatef("at the end: %s", complaint)
+		return
+	}
+	pause := time.Now().Add(calm)
+	w.until("calm", func() bool { return time.Now().After(pause) })
+	for _, r := range w.regions {
+		for _, h := range o.held {
+			if at := slices.IndexFunc(r.instances, func(i *instance) bool { return i.ready }); at >= 0 && o.holds() {
+				w.launch(&operation{kind: detokenize, on: r.instances[at], held: h, patient: true})
+				w.until("an answer", func() bool { return o.busy == 0 })
+			}
+		}
+	}
+	o.verifyLogs()
+}
+
+// unsettled says what is not yet as it will be.
+func (o *oracle) unsettled() string {
+	w := o.w
+	for _, e := range o.erasures {
+		if len(e.acked) > 0 && e.completed.IsZero() {
+			return fmt.Sprintf("an erasure is not complete (begun %v)", e.begun.Sub(epoch))
+		}
+	}
+	for _, table := range []string{"records", "control", "audit"} {
+		var first map[string]string
+		for _, r := range w.regions {
+			rows := o.rows(r, table)
+			if gap := rows["gap"]; gap != "" {
+				return r.name + " has a record without all copies: " + gap
+			}
+			if first == nil {
+				first = rows
+			} else if !maps.Equal(first, rows) {
+				return table + " differ between regions: " + difference(first, rows)
+			}
+		}
+	}
+	return ""
+}
+
+func difference(a, b map[string]string) string {
+	for _, k := range slices.Sorted(maps.Keys(a)) {
+		if a[k] != b[k] {
+			return k
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(b)) {
+		if _, ok := a[k]; !ok {
+			return k
+		}
+	}
+	return ""
+}
+
+// rows are what a table holds and all regions must hold alike: not heartbeats,
+// nor when a tombstone is to be looked at again.
+func (o *oracle) rows(r *region, table string) map[string]string {
+	rows := map[string]string{}
+	r.db.Rows(table, func(key dynamo.Key, item dynamo.Item) {
+		if table == "records" && strings.HasPrefix(key.PK, "#") {
+			return
+		}
+		f := dynamo.Read(item)
+		content := ""
+		switch {
+		case item["message"] != nil:
+			content = string(f.Bytes("message"))
+		case item["body"] != nil:
+			content = string(f.Bytes("body"))
+		case item["block"] != nil:
+			content = string(f.Bytes("block"))
+		}
+		rows[o.w.short(key.PK+"|"+key.SK)] = content
+		if item["gap"] != nil {
+			rows["gap"] = o.w.short(key.PK + "|" + key.SK)
+		}
+	})
+	return rows
+}
+
+// verifyLogs runs the auditor's check over each region's table (G7).
+func (o *oracle) verifyLogs() {
+	for _, r := range o.w.regions {
+		client, err := dynamo.New(dynamo.Config{Region: r.name, Data: r.db})
+		if err != nil {
+			o.violatef("audit: %v", err)
+			return
+		}
+		if _, err := audit.Verify(context.Background(), auditdynamo.Stored{Client: client, Table: "audit"}); err != nil {
+			o.violatef("G7: the logs in %s: %v", r.name, err)
+		}
+	}
+}

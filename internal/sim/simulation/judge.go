@@ -1,0 +1,226 @@
+package simulation
+
+import (
+	"slices"
+	"time"
+)
+
+// judge compares how an operation ended with what is known.
+func (o *oracle) judge(out *outcome) {
+	op := out.op
+	o.busy--
+	op.on.busy--
+	lost := op.on.dead.Load() // the answer was never sent
+	code := out.code()
+	if lost {
+		code = "crashed"
+	}
+	o.counts[string(op.kind)+" "+code]++
+	o.w.tracef("%s op %d %s: %s", op.on.name, op.id, op.describe(), code)
+	if lost {
+		if op.try != nil {
+			op.try.ended = out.at.Add(lateWrites)
+		}
+		return
+	}
+	if out.err == nil {
+		op.on.warm = true
+	}
+	switch op.kind {
+	case tokenize:
+		o.judgeTokenize(out)
+	case detokenize, inspect:
+		o.judgeRead(out)
+	case tamper:
+		o.judgeTampered(out)
+	case eraseToken, eraseWhole:
+		if out.err == nil {
+			o.judgeErased(out)
+		}
+	}
+}
+
+func (o *oracle) judgeTokenize(out *outcome) {
+	op := out.op
+	op.try.ended = out.at
+	if out.err != nil {
+		op.try.ended = out.at.Add(lateWrites)
+		o.judgeRefusal(out)
+		return
+	}
+	if op.held == nil {
+		op.held = o.add(out.token, op.typ, op.value)
+		op.held.attempts = []*attempt{op.try}
+	} else if op.held.token.Reveal() != out.token.Reveal() {
+		o.violatef("op %d: another token than that of the same value or key", op.id)
+	}
+	op.try.acked = true
+	r := op.on.region
+	if o.endangered(op.held, op.begun) {
+		return // an erasure of it was under way
+	}
+	row := o.live(r, op.held)
+	if row == nil {
+		o.violatef("G1: op %d: acknowledged, and not in the table of %s", op.id, r.name)
+		return
+	}
+	if !o.audited(r, "tokenize", op.held.record) {
+		o.violatef("G6: op %d: acknowledged without a durable audit entry in %s", op.id, r.name)
+	}
+}
+
+// endangered reports that an erasure that may end the token was under way at
+// any time since.
+func (o *oracle) endangered(h *held, since time.Time) bool {
+	return slices.ContainsFunc(o.erasures, func(e *erasure) bool {
+		return e.affects(h) && !o.doneBy(e, since)
+	})
+}
+
+// doneBy reports that an erasure was complete before a time, in the sense
+// that nothing of it happens later.
+func (o *oracle) doneBy(e *erasure, at time.Time) bool {
+	if e.completed.IsZero() || !e.completed.Before(at) {
+		return false
+	}
+	return e.final() || o.lagged.Before(e.begun)
+}
+
+// final: a random token's tombstone holds wherever it is; no lag matters.
+func (e *erasure) final() bool { return e.held != nil && !e.held.forever }
+
+// judgeRefusal: with any KMS reachable, no write is refused (G2).
+func (o *oracle) judgeRefusal(out *outcome) {
+	op := out.op
+	if !op.patient || !o.calm(op) {
+		return
+	}
+	if !slices.ContainsFunc(o.w.regions, func(r *region) bool { return o.reaches(op, r.kms) }) {
+		return
+	}
+	switch out.code() {
+	case "erasing", "erased":
+		if op.held == nil || o.mayBeErased(op.held, op.subject) || o.mayHaveExpired(op) {
+			return
+		}
+	case "unavailable":
+		if op.held != nil && o.endangered(op.held, op.begun) {
+			return
+		}
+	}
+	o.violatef("G2: op %d: refused with %q though nothing is wrong: %v", op.id, out.code(), out.err)
+}
+
+// mayBeErased reports any erasure of the token, or of the subject.
+func (o *oracle) mayBeErased(h *held, subject string) bool {
+	return slices.ContainsFunc(o.erasures, func(e *erasure) bool { return e.affects(h) || e.subject != "" && e.subject == subject })
+}
+
+func (o *oracle) mayHaveExpired(op *operation) bool { return op.held != nil && op.held.expires != 0 }
+
+// calm reports that the instance and its tables were well, for long enough
+// before an operation and until now.
+func (o *oracle) calm(op *operation) bool { return o.reaches(op, op.on.region.tables) }
+
+// reaches reports that an operation's instance could use an endpoint all the time.
+func (o *oracle) reaches(op *operation, e *endpoint) bool {
+	from := op.begun.Add(-calm)
+	if e.mode != up || e.since.After(from) || o.w.cut(op.on.region, e.region) {
+		return false
+	}
+	return !o.w.mended(op.on.region, e.region).After(from)
+}
+
+// judgeRead is detokenize's and inspect's.
+func (o *oracle) judgeRead(out *outcome) {
+	op, h := out.op, out.op.held
+	if out.err == nil {
+		o.judgeShown(out)
+		return
+	}
+	if !op.patient || !o.calm(op) || !o.expected(op) {
+		return
+	}
+	if op.kind == inspect || o.openable(op) {
+		o.violatef("G1: op %d: %s of %v, which was acknowledged and is not erased: %q: %v", op.id, op.kind, h, out.code(), out.err)
+	}
+}
+
+// judgeShown: the right value, recorded, and not an erased one.
+func (o *oracle) judgeShown(out *outcome) {
+	op, h, r := out.op, out.op.held, out.op.on.region
+	if op.kind == detokenize {
+		if out.value != h.value {
+			o.violatef("G1: op %d: not the value of %v", op.id, h)
+		}
+		if size := o.log(r, out.receipt).size; out.first+uint64(out.entries) > size || out.entries == 0 {
+			o.violatef("G6: op %d: a value without a durable audit entry: %s/%d, durable %d", op.id, out.receipt, out.first, size)
+		}
+		if !o.audited(r, "detokenize", h.record) {
+			o.violatef("G6: op %d: its audit entry does not name the record", op.id)
+		}
+	}
+	if len(h.attempts) == 0 {
+		o.violatef("op %d: %v was never made", op.id, h)
+	}
+	for _, e := range o.erasures {
+		if e.affects(h) && o.gone(e, h, r, op.begun) {
+			o.violatef("G9: op %d: %v opened after it was erased (erase began %v, complete %v)", op.id, h, e.begun.Sub(epoch), e.completed.Sub(epoch))
+		}
+	}
+}
+
+// gone reports that nothing that the erasure ended may be shown in a region
+// since a time, and nobody can have made the token again.
+func (o *oracle) gone(e *erasure, h *held, r *region, at time.Time) bool {
+	here := e.acked[r]
+	accepted := e.final() && !here.IsZero() && here.Before(at)
+	if !accepted && !o.doneBy(e, at) {
+		return false
+	}
+	if e.final() {
+		return true
+	}
+	return !slices.ContainsFunc(h.attempts, func(a *attempt) bool { return a.ended.IsZero() || a.ended.After(e.begun) })
+}
+
+// expected reports that a token must be found: somebody was told that it was
+// made, here or where it can be looked for, after the last erasure of it.
+func (o *oracle) expected(op *operation) bool {
+	h := op.held
+	if h.expires != 0 {
+		return false // clocks differ
+	}
+	return slices.ContainsFunc(h.attempts, func(a *attempt) bool {
+		return a.acked && a.ended.Before(op.begun) && !o.endangered(h, a.begun) && o.reaches(op, a.on.tables)
+	})
+}
+
+// openable reports that a copy of the record's key can be used, and that the
+// local key does not refuse.
+func (o *oracle) openable(op *operation) bool {
+	local := op.on.region.kms
+	if local.mode == denied || local.mode == disabled || local.since.After(op.begun.Add(-calm)) {
+		return false
+	}
+	now := o.copies(op.on.region, op.held)
+	return slices.ContainsFunc(o.w.regions, func(r *region) bool {
+		return slices.Contains(op.copies, r.name) && slices.Contains(now, r.name) && o.reaches(op, r.kms)
+	})
+}
+
+func (o *oracle) judgeTampered(out *outcome) {
+	op := out.op
+	if out.err == nil && op.moved {
+		o.violatef("G8: op %d: %v opened though its message was changed or another's", op.id, op.held)
+	}
+}
+
+func (o *oracle) judgeErased(out *outcome) {
+	op := out.op
+	op.erasure.acked[op.on.region] = out.at
+	o.settled(op.erasure)
+	if out.complete && op.erasure.completed.IsZero() && !o.completeFor(op.erasure) {
+		o.violatef("G9: op %d: said to be complete, which it is not", op.id)
+	}
+}

@@ -1,0 +1,265 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"piivault/internal/authz"
+	"piivault/internal/crypto"
+	"piivault/internal/dynamo"
+	"piivault/internal/pii"
+	"piivault/internal/secret"
+)
+
+// held is a token that a client has, or could have.
+type held struct {
+	id       int
+	token    secret.Text
+	record   string
+	typ      string
+	value    string
+	forever  bool // deterministic: may be made again after an erasure
+	expires  time.Duration
+	attempts []*attempt
+}
+
+func (h *held) String() string { return fmt.Sprintf("token %d", h.id) }
+
+// attempt is one tokenize that could make it.
+type attempt struct {
+	on      *region
+	subject string
+	begun   time.Time
+	ended   time.Time // zero: its outcome is not known, or its writes may still come
+	acked   bool
+}
+
+// erasure is one call of erase, of a token or a subject.
+type erasure struct {
+	held      *held  // or
+	subject   string // as sent
+	begun     time.Time
+	acked     map[*region]time.Time
+	completed time.Time // when every region had confirmed
+}
+
+// affects reports that the erasure may end what the token stands for.
+func (e *erasure) affects(h *held) bool {
+	if e.subject == "" {
+		return e.held == h
+	}
+	return slices.ContainsFunc(h.attempts, func(a *attempt) bool { return a.subject == e.subject })
+}
+
+// oracle knows what was acknowledged, and judges. It belongs to the
+// scheduler's goroutine.
+type oracle struct {
+	w          *World
+	keys       *crypto.TenantKeys
+	held       []*held
+	pool       map[string]*held // deterministic and idempotent ones, by what makes them
+	erasures   []*erasure
+	jobs       map[string]*job
+	logs       map[string]*auditLog // region and log
+	operations int
+	busy       int
+	counts     map[string]int
+	violations []string
+	ring       *crypto.Ring
+	lagged     time.Time       // when replication last lagged for longer than erasure assumes
+	written    map[string]bool // region, record and generation of every R that was ever there
+}
+
+func newOracle(w *World) *oracle {
+	return &oracle{
+		w: w, pool: map[string]*held{}, jobs: map[string]*job{}, logs: map[string]*auditLog{}, counts: map[string]int{},
+		written: map[string]bool{},
+	}
+}
+
+func (o *oracle) holds() bool { return len(o.violations) == 0 }
+
+func (o *oracle) violatef(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	o.w.tracef("VIOLATION: %s", text)
+	o.violations = append(o.violations, text)
+}
+
+func (o *oracle) clients() int { return o.busy }
+
+func (o *oracle) disturbed() {}
+
+// openTenant gets the tenant's keys, which the clients do not have: they tell
+// which record is which token's.
+func (o *oracle) openTenant(ctx context.Context, i *instance) {
+	var members []crypto.Region
+	for _, r := range o.w.regions {
+		members = append(members, crypto.Region{Name: r.name, KMS: r.keys, KeyARN: r.arn})
+	}
+	ring, err := crypto.NewRing(crypto.RingConfig{Regions: members, Local: i.region.name, Mode: crypto.Copies, Epoch: ringName})
+	if err != nil {
+		o.violatef("oracle: %v", err)
+		return
+	}
+	o.ring = ring
+	row := i.region.db.Row("control", dynamo.Key{PK: string(authz.KindTenantSecret), SK: o.w.tenant})
+	opened, _, _, err := crypto.NewSealer(ring, nil, nil).OpenTenantSecret(ctx, o.w.tenant, dynamo.Read(row.Item).Bytes("body"))
+	if err != nil {
+		o.violatef("oracle: %v", err)
+		return
+	}
+	if o.keys, err = crypto.NewTenantKeys(o.w.tenant, opened); err != nil {
+		o.violatef("oracle: %v", err)
+	}
+}
+
+// draw decides what a client does; false: nothing that could be done.
+func (o *oracle) draw(op *operation) bool {
+	w := o.w
+	n := w.random.IntN(100)
+	switch {
+	case n < 45 || len(o.held) == 0:
+		op.kind = tokenize
+		o.drawValue(op)
+		return true
+	case n < 80:
+		op.kind = detokenize
+	case n < 85:
+		op.kind = inspect
+	case n < 92:
+		op.kind = eraseToken
+	case n < 95:
+		op.kind = eraseWhole
+		op.subject = fmt.Sprintf("subject-%d", w.random.IntN(subjects))
+		op.erasure = &erasure{subject: op.subject, acked: map[*region]time.Time{}}
+		return true
+	default:
+		op.kind = tamper
+	}
+	op.held = o.drawHeld()
+	if op.kind == eraseToken {
+		op.erasure = &erasure{held: op.held, acked: map[*region]time.Time{}}
+	}
+	return true
+}
+
+// drawHeld prefers what was made lately.
+func (o *oracle) drawHeld() *held {
+	if o.w.oneIn(3) {
+		return pick(o.w.scheduler, o.held)
+	}
+	return pick(o.w.scheduler, o.held[max(0, len(o.held)-8):])
+}
+
+func (o *oracle) drawValue(op *operation) {
+	w := o.w
+	op.typ = pick(w.scheduler, []string{"email", "email", "login", "login", "login", "shared", "brief"})
+	op.value = fmt.Sprintf("v%d@example.com", o.operations)
+	if w.oneIn(2) {
+		op.subject = fmt.Sprintf("subject-%d", w.random.IntN(subjects))
+	}
+	if op.typ == "login" {
+		op.value = fmt.Sprintf("login%d@example.com", w.random.IntN(logins))
+		op.held = o.known(op.typ, op.value, pii.AnyRegion, func() [pii.TokenSecretSize]byte {
+			return o.keys.DeterministicToken(op.typ, secret.NewPlaintext([]byte(op.value)))
+		})
+		op.held.forever = true
+	} else if op.typ == "email" && w.oneIn(2) {
+		n := w.random.IntN(retryable) + retryable*(o.operations/200)
+		op.key = secret.NewText(fmt.Sprintf("%032x", n+1))
+		op.value, op.subject = fmt.Sprintf("retried%d@example.com", n), fmt.Sprintf("subject-%d", n%subjects)
+		op.held = o.known(op.typ, op.value, pii.AnyRegion, func() [pii.TokenSecretSize]byte {
+			return o.keys.IdempotentToken(crypto.IdempotentInput{
+				Key: op.key, Type: op.typ, Value: secret.NewPlaintext([]byte(op.value)), Subject: op.subject,
+			})
+		})
+	}
+}
+
+// known is the token that a value will have, which is used before it is made too.
+func (o *oracle) known(typ, value, hint string, bits func() [pii.TokenSecretSize]byte) *held {
+	name := typ + " " + value
+	if h := o.pool[name]; h != nil {
+		return h
+	}
+	h := o.add(pii.Token{Env: env, Type: typ, Hint: hint, Secret: bits()}.Text(), typ, value)
+	o.pool[name] = h
+	return h
+}
+
+func (o *oracle) add(token secret.Text, typ, value string) *held {
+	h := &held{id: len(o.held) + 1, token: token, record: o.keys.RecordID(token), typ: typ, value: value}
+	if t, ok := o.w.types.Lookup(typ); ok {
+		h.expires = t.TTL
+	}
+	o.held = append(o.held, h)
+	return h
+}
+
+// begun takes note of an operation before it starts.
+func (o *oracle) begun(op *operation) {
+	o.operations++
+	o.busy++
+	op.id = o.operations
+	now := time.Now()
+	switch op.kind {
+	case tokenize:
+		op.try = &attempt{on: op.on.region, subject: op.subject, begun: now}
+		if op.held != nil {
+			op.held.attempts = append(op.held.attempts, op.try)
+		}
+	case eraseToken, eraseWhole:
+		op.erasure.begun = now
+		o.erasures = append(o.erasures, op.erasure)
+	case detokenize, inspect, tamper:
+		op.copies = o.copies(op.on.region, op.held)
+	}
+}
+
+// copies are the regions whose key opens the token's record as a region, or
+// the one that made it, has it now.
+func (o *oracle) copies(at *region, h *held) []string {
+	row := o.live(at, h)
+	for _, a := range h.attempts {
+		if row == nil && a.acked {
+			row = o.live(a.on, h)
+		}
+	}
+	if row == nil {
+		return nil
+	}
+	m, err := crypto.Parse(dynamo.Read(row).Bytes("message"))
+	if err != nil {
+		return nil
+	}
+	present, _ := o.ring.Copies(m)
+	return present
+}
+
+// live is the R of the lowest generation without X in a region's table.
+func (o *oracle) live(at *region, h *held) dynamo.Item {
+	pk := o.w.tenant + "#" + h.record
+	for g := 0; ; g++ {
+		if at.db.Row("records", dynamo.Key{PK: pk, SK: fmt.Sprintf("X#%08x", g)}).Item == nil {
+			return at.db.Row("records", dynamo.Key{PK: pk, SK: fmt.Sprintf("R#%08x", g)}).Item
+		}
+	}
+}
+
+// otherMessage is a message that belongs elsewhere.
+func (o *oracle) otherMessage(item dynamo.Item) []byte {
+	mine := dynamo.Read(item).Key().PK
+	h := pick(o.w.scheduler, o.held)
+	if strings.HasSuffix(mine, "#"+h.record) {
+		return nil
+	}
+	for _, r := range o.w.regions {
+		if row := o.live(r, h); row != nil {
+			return dynamo.Read(row).Bytes("message")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package simulation
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"piivault/internal/audit"
+	"piivault/internal/authz"
+	"piivault/internal/crypto"
+	"piivault/internal/dynamo"
+	"piivault/internal/sim/simdynamo"
+)
+
+// job is an erasure as the control tables show it.
+type job struct {
+	subject   string // hashed
+	records   []string
+	confirmed map[string]bool
+	made      time.Time
+	completed time.Time
+}
+
+// auditLog is what a region's table holds of a log.
+type auditLog struct {
+	blocks  map[uint64]uint64 // by number: the size of the log with it
+	next    uint64            // number of the first block that is not there
+	size    uint64            // entries before it
+	entries map[string]bool   // action and record
+}
+
+// changed looks at every change of a table as it is made (G3, G9, and what
+// replaces what).
+func (o *oracle) changed(r *region, c simdynamo.Change) {
+	switch c.Table {
+	case "records":
+		if !strings.HasPrefix(c.Key.PK, "#") {
+			o.recordChanged(r, c)
+		}
+	case "control":
+		o.controlChanged(c)
+	case "audit":
+		o.auditChanged(r, c)
+	}
+}
+
+func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
+	if c.Key.SK[0] != 'R' || o.ring == nil {
+		return
+	}
+	name := o.w.short(c.Key.PK + "|" + c.Key.SK)
+	if c.After == nil {
+		if !c.Replicated && c.Before["ttl"] == nil && !o.buried(r, c.Key) {
+			o.violatef("G1: %s was deleted in %s without a tombstone", name, r.name)
+		}
+		return
+	}
+	present, missing, err := o.copiesOf(c.After)
+	if err != nil {
+		o.violatef("%s in %s: %v", name, r.name, err)
+		return
+	}
+	gap := ""
+	if c.After["gap"] != nil {
+		gap, _, _ = strings.Cut(dynamo.Read(c.After).String("gap"), "#")
+	}
+	if gap != strings.Join(missing, ",") {
+		o.violatef("G3: %s in %s misses copies of %v and says %q", name, r.name, missing, gap)
+	}
+	if c.Before == nil || c.Replicated {
+		return
+	}
+	before, _, err := o.copiesOf(c.Before)
+	if err != nil || slices.ContainsFunc(before, func(have string) bool { return !slices.Contains(present, have) }) {
+		o.violatef("G2: %s was replaced in %s by one that opens in fewer regions: %v, before %v", name, r.name, present, before)
+	}
+	if o.buried(r, c.Key) {
+		o.violatef("G9: %s was replaced in %s under its tombstone", name, r.name)
+	}
+}
+
+func (o *oracle) buried(r *region, key dynamo.Key) bool {
+	return r.db.Peek("records", dynamo.Key{PK: key.PK, SK: "X" + key.SK[1:]}) != nil
+}
+
+func (o *oracle) copiesOf(item dynamo.Item) (present, missing []string, err error) {
+	m, err := crypto.Parse(dynamo.Read(item).Bytes("message"))
+	if err != nil {
+		return nil, nil, err //nolint:wrapcheck // shown as it is
+	}
+	present, missing = o.ring.Copies(m)
+	return present, missing, nil
+}
+
+// controlChanged follows erasure jobs: one is complete as soon as every region
+// has written its confirmation anywhere.
+func (o *oracle) controlChanged(c simdynamo.Change) {
+	switch authz.Kind(c.Key.PK) {
+	case authz.KindEraseJob:
+		if o.jobs[c.Key.SK] == nil {
+			o.jobs[c.Key.SK] = parseJob(dynamo.Read(c.After).Bytes("body"))
+		}
+	case authz.KindEraseConfirm:
+		id, name, _ := strings.Cut(c.Key.SK, "#")
+		j := o.jobs[id]
+		if j == nil {
+			o.violatef("G9: %s confirmed an erasure that nobody made", name)
+			return
+		}
+		j.confirmed[name] = true
+		if len(j.confirmed) == len(o.w.regions) && j.completed.IsZero() {
+			j.completed = time.Now()
+			o.complete(j)
+		}
+	}
+}
+
+func parseJob(body []byte) *job {
+	var b struct {
+		Subject string
+		Targets []struct{ Record string }
+	}
+	_ = json.Unmarshal(body, &b) // what it does not name, it does not complete
+	j := &job{subject: b.Subject, confirmed: map[string]bool{}, made: time.Now()}
+	for _, t := range b.Targets {
+		j.records = append(j.records, t.Record)
+	}
+	return j
+}
+
+func (o *oracle) matches(j *job, e *erasure) bool {
+	if e.subject != "" {
+		return j.subject == o.keys.SubjectID(e.subject)
+	}
+	return slices.Contains(j.records, e.held.record)
+}
+
+// complete ends the erasures that a job was made for, or that joined it.
+func (o *oracle) complete(j *job) {
+	for _, e := range o.erasures {
+		if e.completed.IsZero() && len(e.acked) > 0 && o.matches(j, e) {
+			e.completed = time.Now()
+		}
+	}
+}
+
+// settled ends an erasure whose job was complete before its client heard of it.
+func (o *oracle) settled(e *erasure) {
+	done := false
+	for _, j := range o.jobs {
+		if o.matches(j, e) {
+			if j.completed.IsZero() {
+				return // to be waited for
+			}
+			done = done || j.completed.After(e.begun)
+		}
+	}
+	if done && e.completed.IsZero() {
+		e.completed = time.Now()
+	}
+}
+
+// completeFor reports that some job of an erasure's target is complete.
+func (o *oracle) completeFor(e *erasure) bool {
+	for _, j := range o.jobs {
+		if !j.completed.IsZero() && o.matches(j, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *oracle) log(r *region, name string) *auditLog {
+	key := r.name + " " + name
+	l := o.logs[key]
+	if l == nil {
+		l = &auditLog{blocks: map[uint64]uint64{}, entries: map[string]bool{}}
+		o.logs[key] = l
+	}
+	return l
+}
+
+// auditChanged reads blocks as they become durable.
+func (o *oracle) auditChanged(r *region, c simdynamo.Change) {
+	if c.Before != nil {
+		o.violatef("G7: a row of the audit table changed in %s: %s %s", r.name, c.Key.PK, c.Key.SK)
+		return
+	}
+	if c.After["block"] == nil {
+		return
+	}
+	raw := dynamo.Read(c.After).Bytes("block")
+	b, err := audit.ParseBlock(raw)
+	if err != nil {
+		o.violatef("G7: %s: %v", c.Key.PK, err)
+		return
+	}
+	l := o.log(r, b.Log.String())
+	l.blocks[b.Number] = b.First + uint64(b.Count)
+	for l.blocks[l.next] != 0 {
+		l.size = l.blocks[l.next]
+		l.next++
+	}
+	err = audit.EachEntry(b.Log, b.Number, raw, func(_ uint64, e audit.Entry) { l.entries[e.Action+" "+e.Record] = true })
+	if err != nil {
+		o.violatef("G7: %s: %v", c.Key.PK, err)
+	}
+}
+
+// audited reports a durable entry of a region's own logs about a record.
+func (o *oracle) audited(r *region, action, record string) bool {
+	for key, l := range o.logs {
+		if strings.HasPrefix(key, r.name+" "+r.name+"/") && l.entries[action+" "+record] {
+			return true
+		}
+	}
+	return false
+}

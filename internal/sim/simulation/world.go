@@ -1,0 +1,376 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"piivault/internal/audit"
+	auditdynamo "piivault/internal/audit/dynamo"
+	"piivault/internal/authz"
+	authzdynamo "piivault/internal/authz/dynamo"
+	"piivault/internal/crypto"
+	"piivault/internal/crypto/localkms"
+	"piivault/internal/dynamo"
+	"piivault/internal/pii"
+	"piivault/internal/sim/simdynamo"
+	storedynamo "piivault/internal/store/dynamo"
+	"piivault/internal/vault"
+)
+
+const (
+	env      = "sim"
+	ringName = 1
+	// quiet is ErasureQuiet: longer than replication may lag.
+	quiet = 20 * time.Second
+	// maxLag is how long replication lags at most while links are up.
+	maxLag = 8 * time.Second
+	// calm is how long an endpoint must be without a fault before clients may
+	// expect that everybody knows: probes, and a call's timeouts.
+	calm = 8 * time.Second
+)
+
+// Config of a run.
+type Config struct {
+	Seed  uint64
+	Steps int    // of faults and clients, before everything is healed
+	Dir   string // of the KMS key files, which do not depend on the seed
+	Keep  int    // lines of trace kept for a failure
+	// Log gets every line of the trace. Optional.
+	Log func(string)
+}
+
+// Result of a run.
+type Result struct {
+	Seed       uint64
+	Steps      int
+	Operations map[string]int // by kind and how they ended
+	Virtual    time.Duration
+	Hash       string // of the trace
+	Trace      []string
+	Violations []string
+}
+
+// region is one region's services and instances.
+type region struct {
+	name      string
+	db        *simdynamo.Region
+	keys      *localkms.KMS
+	arn       string
+	tables    *endpoint
+	kms       *endpoint
+	instances []*instance
+	skew      time.Duration // of DynamoDB's clock
+	indexed   time.Time     // when all indexes were right
+}
+
+// instance is one process life.
+type instance struct {
+	name   string // of the instance, and its life
+	host   string // the same after a restart
+	life   int
+	region *region
+	skew   time.Duration
+	dead   atomic.Bool
+	cancel context.CancelFunc
+	ready  bool // says the scheduler
+	warm   bool // has unwrapped the tenant's secret
+	busy   int  // client operations under way
+
+	vault *vault.Vault     // set before it says that it is ready
+	log   *auditdynamo.Log // guarded by World.mu until then
+}
+
+// World is one run.
+type World struct {
+	*scheduler
+	cfg      Config
+	regions  []*region
+	types    *pii.Catalog
+	rules    *authz.Policies
+	links    map[string]time.Time // pairs of regions that do not reach each other, since when
+	repaired map[string]time.Time // pairs whose link was mended, when
+	// partitionRefuses: over a cut link calls fail at once, instead of hanging.
+	partitionRefuses bool
+	ttl              bool // DynamoDB removes what has expired
+	replicas         replicas
+	oracle           *oracle
+	tenant           string
+	running          sync.WaitGroup
+	names            map[string]string // short names of record ids
+	virtual          time.Duration
+}
+
+// Run runs one seed in a bubble of its own.
+func Run(t *testing.T, cfg Config) (result Result) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w, err := newWorld(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.run(t.Context())
+		result = Result{
+			Seed: cfg.Seed, Steps: w.step, Operations: w.oracle.counts, Virtual: time.Since(epoch), Hash: w.hash(),
+			Trace: w.trace, Violations: w.oracle.violations,
+		}
+	})
+	return result
+}
+
+func regionNames() []string { return []string{"eu-west-1", "us-east-1", "ap-south-1", "sa-east-1"} }
+
+// Prepare makes the KMS key files that every run shares.
+func Prepare(dir string) error {
+	for i, name := range regionNames() {
+		random := rand.NewChaCha8([32]byte{byte(i), 'k', 'm', 's'})
+		if _, err := localkms.Create(localkms.Config{Path: filepath.Join(dir, name), Region: name, Random: random, FirstKey: "key-" + name}); err != nil {
+			return fmt.Errorf("simulation: %w", err)
+		}
+	}
+	return nil
+}
+
+func newWorld(cfg Config) (*World, error) {
+	if cfg.Keep == 0 {
+		cfg.Keep = 100
+	}
+	w := &World{scheduler: newScheduler(cfg.Seed, cfg.Keep), cfg: cfg, links: map[string]time.Time{}, names: map[string]string{}}
+	w.log = cfg.Log
+	var err error
+	if w.types, err = pii.NewCatalog(piiTypes()); err != nil {
+		return nil, fmt.Errorf("simulation: %w", err)
+	}
+	if w.rules, err = authz.DefaultPolicies(); err != nil {
+		return nil, fmt.Errorf("simulation: %w", err)
+	}
+	w.ttl, w.partitionRefuses = w.oneIn(2), w.oneIn(2)
+	w.oracle = newOracle(w)
+	n := 2 + w.random.IntN(3)
+	for i, name := range regionNames()[:n] {
+		if err := w.addRegion(i, name); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func piiTypes() []pii.Type {
+	return []pii.Type{
+		{Name: "email", Kind: "email", Token: pii.Random, Bound: true},
+		{Name: "login", Kind: "email", Token: pii.Deterministic},
+		{Name: "shared", Kind: "email", Token: pii.Random, DataKey: pii.DataKeyPolicy{Reuse: true, MaxMessages: 5, MaxBytes: 1 << 20, MaxAge: time.Minute}},
+		{Name: "brief", Kind: "email", Token: pii.Random, Bound: true, TTL: 3 * time.Hour},
+	}
+}
+
+// addRegion makes a region; its instances are started later.
+func (w *World) addRegion(i int, name string) error {
+	r := &region{name: name, skew: w.upTo(2*time.Second) - time.Second}
+	if w.oneIn(4) {
+		r.skew = w.upTo(2*time.Hour) - time.Hour
+	}
+	r.tables, r.kms = &endpoint{region: r, mode: up, since: epoch}, &endpoint{region: r, kms: true, mode: up, since: epoch}
+	var err error
+	keys := localkms.Config{Path: filepath.Join(w.cfg.Dir, name), Region: name, Random: w.stream("kms " + name)}
+	if r.keys, err = localkms.Open(keys); err != nil {
+		return fmt.Errorf("simulation: %w", err)
+	}
+	r.arn = r.keys.Keys()[0]
+	r.db = simdynamo.New(simdynamo.Config{
+		Name: name, Tables: dynamo.NamesWith("").Tables(), Lag: true, Page: 20, OnChange: w.changed,
+		Now: func() time.Time { return time.Now().Add(r.skew) },
+	})
+	for n := range 1 + w.random.IntN(3) {
+		host := fmt.Sprintf("%c%d", name[0], n)
+		r.instances = append(r.instances, &instance{host: host, name: host, region: r})
+	}
+	w.regions = append(w.regions, r)
+	return nil
+}
+
+// stream is randomness of its own for a purpose.
+func (w *World) stream(purpose string) io.Reader {
+	var seed [32]byte
+	copy(seed[:], fmt.Sprintf("%016x%s", w.cfg.Seed, purpose))
+	return &locked{random: rand.NewChaCha8(seed)}
+}
+
+// locked is a reader for several goroutines.
+type locked struct {
+	mu     sync.Mutex // guards random
+	random *rand.ChaCha8
+}
+
+func (l *locked) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.random.Read(p)
+}
+
+// start begins the next life of an instance.
+func (w *World) start(r *region, at int) *instance {
+	old := r.instances[at]
+	i := &instance{host: old.host, life: old.life + 1, region: r, skew: old.skew}
+	if i.life == 1 || w.oneIn(4) {
+		i.skew = w.upTo(2*time.Hour) - time.Hour
+	}
+	i.name = fmt.Sprintf("%s.%d", i.host, i.life)
+	r.instances[at] = i
+	ctx, cancel := context.WithCancel(as(context.Background(), i.name))
+	i.cancel = cancel
+	w.running.Go(func() {
+		if err := w.boot(ctx, i); err != nil {
+			w.tell(i.name + " cannot start")
+			return
+		}
+		w.tell(i.name + " is ready")
+		i.vault.Run(ctx)
+	})
+	return i
+}
+
+// boot opens the log and wires the vault, as cmd/vault does.
+func (w *World) boot(ctx context.Context, i *instance) error {
+	now := func() time.Time { return time.Now().Add(i.skew) }
+	random := w.stream(i.name)
+	cfg := vault.Config{
+		Env: env, Now: now, Random: random, Logger: zerolog.Nop(), Catalog: w.types, Policies: w.rules,
+		ErasureQuiet: quiet, PollEvery: 2 * time.Second, RepairEvery: 10 * time.Second, SweepEvery: 15 * time.Second, BeatEvery: 10 * time.Second,
+	}
+	if err := w.tablesOf(ctx, i, &cfg); err != nil {
+		return err
+	}
+	var members []crypto.Region
+	for _, r := range w.regions {
+		members = append(members, crypto.Region{Name: r.name, KMS: &kms{w, i, r}, KeyARN: r.arn})
+	}
+	var err error
+	cfg.Ring, err = crypto.NewRing(crypto.RingConfig{
+		Regions: members, Local: i.region.name, Mode: crypto.Copies, Epoch: ringName, Now: now, Random: random,
+		Logger: zerolog.Nop(), OnRestored: func(name string) { i.vault.Restored(name) },
+	})
+	if err != nil {
+		return fmt.Errorf("simulation: %w", err)
+	}
+	cfg.Sealer = crypto.NewSealer(cfg.Ring, now, random)
+	cfg.Keys = authz.NewKeys(authz.KeysConfig{Tables: cfg.Controls, Now: now, Random: random, PollEvery: 10 * time.Second, Logger: zerolog.Nop()})
+	if i.vault, err = vault.New(cfg); err != nil {
+		return fmt.Errorf("simulation: %w", err)
+	}
+	return i.vault.Start(ctx)
+}
+
+func (w *World) tablesOf(ctx context.Context, i *instance, cfg *vault.Config) error {
+	ordered := slices.Clone(w.regions)
+	slices.SortStableFunc(ordered, func(a, b *region) int { return rank(a != i.region) - rank(b != i.region) })
+	for n, r := range ordered {
+		client, err := dynamo.New(dynamo.Config{Region: r.name, Data: &tables{w, i, r}})
+		if err != nil {
+			return fmt.Errorf("simulation: %w", err)
+		}
+		records := storedynamo.New(storedynamo.Config{Client: client, Table: "records", Now: cfg.Now, TTL: w.ttl})
+		cfg.Controls = append(cfg.Controls, authz.RegionControl{Region: r.name, Control: authzdynamo.New(client, "control")})
+		if n > 0 {
+			cfg.Others = append(cfg.Others, vault.RegionTable{Region: r.name, Read: records.Read, Insert: records.Insert})
+			continue
+		}
+		cfg.Store = records
+		log, err := auditdynamo.Open(as(ctx, i.name+" log"), auditdynamo.Config{
+			Client: client, Table: "audit", Index: "audit-index", Instance: i.host, Random: cfg.Random, Now: cfg.Now, Logger: zerolog.Nop(),
+			OnEnd: func(error) { w.tell(i.name + " lost its log") },
+		})
+		if err != nil {
+			return fmt.Errorf("simulation: %w", err)
+		}
+		w.mu.Lock()
+		i.log = log
+		w.mu.Unlock()
+		cfg.Log, cfg.Audit = &serialLog{log, w, i}, audit.Reader(log)
+	}
+	return nil
+}
+
+func rank(other bool) int {
+	if other {
+		return 1
+	}
+	return 0
+}
+
+// stop ends a life: what is under way is applied or not, and nobody hears.
+func (w *World) stop(i *instance) {
+	i.dead.Store(true)
+	i.ready = false
+	for _, c := range w.waiting() {
+		if c.from != i {
+			continue
+		}
+		if c.write && !c.orphan && w.oneIn(2) && !w.cut(i.region, c.to.region) && c.to.mode != hangs {
+			w.tracef("%s: applied at the crash", w.short(c.name))
+			_ = c.do(func(int) bool { return w.oneIn(2) })
+		}
+		w.finish(c, errCrashed)
+	}
+	i.cancel()
+	w.mu.Lock()
+	log := i.log
+	w.mu.Unlock()
+	if log != nil {
+		w.running.Go(log.Close)
+	}
+}
+
+// pair names a link.
+func pair(a, b *region) string {
+	if a.name > b.name {
+		a, b = b, a
+	}
+	return a.name + "–" + b.name
+}
+
+func (w *World) cut(a, b *region) bool {
+	_, is := w.links[pair(a, b)]
+	return is && a != b
+}
+
+// short names record ids by order of appearance.
+func (w *World) short(text string) string {
+	if w.tenant == "" {
+		return text
+	}
+	prefix := w.tenant + "#"
+	for from := 0; ; {
+		at := strings.Index(text[from:], prefix)
+		if at < 0 {
+			break
+		}
+		at += from
+		end := at + len(prefix)
+		for end < len(text) && text[end] != '|' && text[end] != ',' && text[end] != ' ' && text[end] != '#' {
+			end++
+		}
+		id := text[at+len(prefix) : end]
+		text = text[:at] + w.alias(id) + text[end:]
+		from = at
+	}
+	return text
+}
+
+func (w *World) alias(id string) string {
+	if w.names[id] == "" {
+		w.names[id] = fmt.Sprintf("r%d", len(w.names)+1)
+	}
+	return w.names[id]
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/google/uuid"
@@ -154,11 +155,10 @@ func (v *Vault) noteErase(ctx context.Context, c Call, job *eraseJob) error {
 // startErase makes the job durable here and known in every region reached.
 // The others learn of it by replication.
 func (v *Vault) startErase(ctx context.Context, job *eraseJob) error {
-	id, err := uuid.NewV7FromReader(v.Random)
-	if err != nil {
+	var err error
+	if job.ID, err = v.newJobID(); err != nil {
 		return fmt.Errorf("vault: erase job id: %w", err)
 	}
-	job.ID = id.String()
 	body, err := json.Marshal(job)
 	if err != nil {
 		return fmt.Errorf("vault: encode an erase job: %w", err)
@@ -168,6 +168,21 @@ func (v *Vault) startErase(ctx context.Context, job *eraseJob) error {
 	}
 	v.jobs.add(job)
 	return nil
+}
+
+// newJobID is a UUID of version 7 (RFC 9562 §5.7) by the vault's own clock:
+// ids sort by the time at which they were made, as polls rely on.
+func (v *Vault) newJobID() (string, error) {
+	var id uuid.UUID
+	if _, err := io.ReadFull(v.Random, id[6:]); err != nil {
+		return "", err
+	}
+	ms := v.Now().UnixMilli()
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id[6], id[8] = id[6]&0x0f|0x70, id[8]&0x3f|0x80
+	return id.String(), nil
 }
 
 // bury inserts the tombstones that a job asks for and this region lacks, and

@@ -14,6 +14,9 @@ import (
 	"piivault/internal/dynamo"
 )
 
+// unshown is how long a stream may take to show what is in its table.
+const unshown = 2 * time.Second
+
 // item is what the regions have of an item while they differ, or may.
 type item struct {
 	key    itemKey
@@ -27,6 +30,8 @@ type place struct {
 	queue   []version   // what is to be written, oldest first
 	writing *write      // the delivery under way, until the stream shows it
 	planned bool        // it is in the schedule
+	// found is what a delivery met instead of image, until the stream tells more.
+	found *dynamo.Item
 }
 
 // version is what a write made of an item.
@@ -51,6 +56,9 @@ func (r *Replicator) saw(key itemKey, of int, was, is dynamo.Item) {
 	it := r.item(key, was)
 	p := &it.places[of]
 	w := p.writing
+	if p.found != nil { // no need to wait longer
+		p.found, p.planned = nil, false
+	}
 	if w != nil && same(was, w.over) && same(is, w.image) {
 		if p.stamp > w.stamp { // what came before it, and was the same again, is later
 			p.queue = append([]version{{stamp: p.stamp, image: p.image}}, p.queue...)
@@ -175,7 +183,8 @@ func (r *Replicator) next() (delivery, time.Duration) {
 }
 
 // send writes an item's next version into a region. A region that has
-// something else than its stream has shown is left alone until it does.
+// something else than its stream has shown is left alone until it does, or for
+// a while: what was written when the replicator began may not be shown.
 func (r *Replicator) send(ctx context.Context, it *item, to int) {
 	w := r.take(it, to)
 	if w == nil {
@@ -191,7 +200,7 @@ func (r *Replicator) send(ctx context.Context, it *item, to int) {
 		err = r.regions[to].write(ctx, r.cfg.Tables[it.key.table], it.key.Key, w)
 	}
 	if failedCondition(err) {
-		r.putBack(it, to, w)
+		r.putBack(it, to, w, met(err))
 	}
 }
 
@@ -199,6 +208,9 @@ func (r *Replicator) take(it *item, to int) *write {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := &it.places[to]
+	if p.found != nil {
+		p.image, p.found = *p.found, nil
+	}
 	if len(p.queue) == 0 || p.writing != nil {
 		r.plan(it)
 		return nil
@@ -219,8 +231,8 @@ func (r *Replicator) doubt(w *write) {
 }
 
 // putBack: the region has something else. Unless an earlier attempt may have
-// made it so, the version waits again.
-func (r *Replicator) putBack(it *item, to int, w *write) {
+// made it so, the version waits again, or need not be written.
+func (r *Replicator) putBack(it *item, to int, w *write, met dynamo.Item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := &it.places[to]
@@ -228,11 +240,16 @@ func (r *Replicator) putBack(it *item, to int, w *write) {
 		return // its stream has shown it, or will show what became of it
 	}
 	p.writing = nil
-	seen := p.stamp > w.stamp || !same(p.image, w.over)
-	p.queue = append([]version{w.version}, p.queue...)
-	if seen {
-		r.plan(it)
-	} // else saw plans
+	if p.stamp > w.stamp || !same(p.image, w.over) { // shown meanwhile
+		p.queue = append([]version{w.version}, p.queue...)
+	} else if same(met, w.image) {
+		p.image, p.stamp = met, w.stamp
+	} else {
+		p.queue = append([]version{w.version}, p.queue...)
+		p.found, p.planned = &met, true
+		heap.Push(&r.due, delivery{it, to, time.Now().Add(unshown)})
+	}
+	r.plan(it)
 }
 
 func (one *region) write(ctx context.Context, table string, key dynamo.Key, w *write) error {
@@ -241,14 +258,25 @@ func (one *region) write(ctx context.Context, table string, key dynamo.Key, w *w
 		_, err := one.db.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 			TableName: &table, Key: key.Item(), ConditionExpression: &cond.Expression,
 			ExpressionAttributeNames: cond.Names, ExpressionAttributeValues: cond.Values,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 		})
 		return err
 	}
 	_, err := one.db.PutItem(ctx, &dynamodb.PutItemInput{
 		TableName: &table, Item: w.image, ConditionExpression: &cond.Expression,
 		ExpressionAttributeNames: cond.Names, ExpressionAttributeValues: cond.Values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
 	return err
+}
+
+// met is the item that a condition failed on, nil for none.
+func met(err error) dynamo.Item {
+	failed := (*types.ConditionalCheckFailedException)(nil)
+	if !errors.As(err, &failed) || len(failed.Item) == 0 {
+		return nil
+	}
+	return normal(failed.Item)
 }
 
 func failedCondition(err error) bool {

@@ -11,11 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 
 	"piivault/internal/crypto/kms"
@@ -46,6 +46,7 @@ func TestModules(t *testing.T) {
 	})
 	for _, c := range []struct{ name, file, old, broken, want string }{
 		{"format", "keys/main.tf", "  for_each = local.per_key", "  for_each   = local.per_key", "not formatted"},
+		{"format of tests", "examples/two-regions/two_regions.tftest.hcl", "  command = apply", "   command = apply", "not formatted"},
 		{"syntax", "keys/main.tf", "data \"aws_partition\" \"current\" {}", "data \"aws_partition\" {", "keys/main.tf"},
 		{"undeclared variable", "tables/main.tf", "var.deletion_protection", "var.protection", "var.protection is not declared"},
 		{"undeclared local", "dns/main.tf", "for_each = local.alarms", "for_each = local.bells", "local.bells is not declared"},
@@ -129,39 +130,61 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// TestConfig looks the keys of the example's vault.yaml up in the configuration
-// that `vault config example` prints, which has every key.
+// TestConfig gives `vault config check` what vault.yaml the example makes, in
+// the environment of the service's container.
 func TestConfig(t *testing.T) {
+	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), checker(t), "-config", filepath.Join(modules, "examples/two-regions")).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var keys []string
-	if err := json.Unmarshal(out, &keys); err != nil {
+	var made map[string]map[string]string // name of the variant, region
+	if err := json.Unmarshal(out, &made); err != nil {
 		t.Fatal(err)
 	}
-	for _, need := range []string{"env", "region", "regions", "ring", "ring.mode", "tables"} {
-		if !slices.Contains(keys, need) {
-			t.Errorf("vault.yaml lacks %s", need)
-		}
+	vault := filepath.Join(t.TempDir(), "vault")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", vault, "piivault/cmd/vault")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as test/compose does
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build cmd/vault: %v\n%s", err, out)
 	}
-	text, err := os.ReadFile("../../cmd/vault/internal/config/example.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var example map[string]any
-	if err := yaml.Unmarshal(text, &example); err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range keys {
-		var value any = example
-		for name := range strings.SplitSeq(key, ".") {
-			object, _ := value.(map[string]any)
-			if value = object[name]; value == nil {
-				t.Errorf("vault.yaml has the key %s, which vault serve does not know", key)
+	for variant, want := range map[string]string{
+		"defaults": "ring copies, epoch 1", "two_regions": "vault-prod-records", "multi_region": "ring multi_region, epoch 1", "settings": "; 1 types;",
+	} {
+		for _, region := range []string{"eu-west-1", "us-east-1"} {
+			file := filepath.Join(t.TempDir(), "vault.yaml")
+			if err := os.WriteFile(file, []byte(made[variant][region]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			check := exec.CommandContext(t.Context(), vault, "config", "check", "--config", file)
+			check.Env = environment(t)
+			out, err := check.CombinedOutput()
+			good := strings.Contains(string(out), want) && strings.Contains(string(out), "the configuration is good") && !strings.Contains(string(out), "is no key")
+			if err != nil || !good || !regexp.MustCompile("(?m)^"+region+" +yes ").Match(out) {
+				t.Errorf("%s, %s: %v\n%s\n%s", variant, region, err, out, made[variant][region])
+			}
+			if durability := regexp.MustCompile(`(?m)^"durability": "(.*)"$`).FindStringSubmatch(made[variant][region]); durability == nil || (durability[1] == "two_regions") != (variant == "two_regions") {
+				t.Errorf("%s: durability %q", variant, durability)
 			}
 		}
 	}
+}
+
+// environment is what module service gives the vault's container.
+func environment(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(modules, "service/task.tf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, m := range regexp.MustCompile(`\{ name = "(VAULT_[A-Z_]+)", value = "([^"]+)" \}`).FindAllStringSubmatch(string(text), -1) {
+		all = append(all, m[1]+"="+strings.ReplaceAll(m[2], "${local.port}", "8443"))
+	}
+	if len(all) != 4 {
+		t.Errorf("the container's environment is %q: change this test with it", all)
+	}
+	return all
 }
 
 // request is what CreateTable and UpdateTimeToLive say, as far as it is compared.

@@ -3,7 +3,8 @@
 // without Terraform or its provider: form, syntax, references, arguments of
 // modules and resources. What resources take comes from schema.json.
 // With -tables it prints the tables that module tables defines, with -config
-// the keys of the vault.yaml that the example makes, as JSON.
+// the vault.yaml of every region that the example makes of several variables,
+// as JSON.
 //
 // It is a module of its own, so that HCL is no dependency of the vault.
 package main
@@ -27,7 +28,7 @@ func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	schemaFile := flags.String("schema", "schema.json", "what the provider takes and gives")
 	tables := flags.Bool("tables", false, "print the tables of the module in the directory")
-	config := flags.Bool("config", false, "print the keys of vault.yaml of the example in the directory")
+	config := flags.Bool("config", false, "print what vault.yaml the example in the directory makes")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -42,11 +43,14 @@ func run(args []string, out io.Writer) error {
 		return json.NewEncoder(out).Encode(defined)
 	}
 	if *config {
-		keys, err := configKeys(flags.Arg(0))
-		if err != nil {
-			return err
+		files := map[string]map[string]string{}
+		for name, given := range variants() {
+			var err error
+			if files[name], err = render(flags.Arg(0), given); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
 		}
-		return json.NewEncoder(out).Encode(keys)
+		return json.NewEncoder(out).Encode(files)
 	}
 	s, err := readSchema(*schemaFile)
 	if err != nil {

@@ -35,12 +35,19 @@ func (m *module) found(at hcl.Range, format string, args ...any) {
 // checkAll checks every module below root, and their calls of each other.
 func checkAll(root string, s *schema) ([]string, error) {
 	modules := map[string]*module{}
+	var tests []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && d.Name() == ".terraform" {
 			return fs.SkipDir
 		}
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".tf" {
+		if err != nil || d.IsDir() {
 			return err
+		}
+		if strings.HasSuffix(path, ".tftest.hcl") {
+			tests = append(tests, path)
+		}
+		if filepath.Ext(path) != ".tf" {
+			return nil
 		}
 		dir := filepath.Dir(path)
 		if modules[dir] == nil {
@@ -55,6 +62,13 @@ func checkAll(root string, s *schema) ([]string, error) {
 		return nil, fmt.Errorf("no module below %s", root)
 	}
 	var findings []string
+	for _, path := range tests {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		findings = append(findings, unformatted(path, text)...)
+	}
 	for _, m := range modules {
 		m.checkDeclarations()
 		m.checkReferences(modules, s)
@@ -85,9 +99,7 @@ func (m *module) read(path string) error {
 	if diags.HasErrors() {
 		return nil
 	}
-	if !bytes.Equal(hclwrite.Format(text), text) {
-		m.findings = append(m.findings, path+": not formatted: run terraform fmt")
-	}
+	m.findings = append(m.findings, unformatted(path, text)...)
 	body, ok := file.Body.(*hclsyntax.Body)
 	if !ok {
 		return fmt.Errorf("%s: not native syntax", path)
@@ -97,6 +109,15 @@ func (m *module) read(path string) error {
 		m.declare(b)
 	}
 	return nil
+}
+
+// unformatted says whether `terraform fmt` would move anything. Of its further
+// rules, such as `"${x}"` to `x`, nothing is looked at.
+func unformatted(path string, text []byte) []string {
+	if bytes.Equal(hclwrite.Format(text), text) {
+		return nil
+	}
+	return []string{path + ": not formatted: run terraform fmt"}
 }
 
 func (m *module) declare(b *hclsyntax.Block) {

@@ -158,7 +158,7 @@ data "aws_iam_policy_document" "tables" {
   # doctor and readiness.
   statement {
     sid       = "Describe"
-    actions   = ["dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"]
+    actions   = ["dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"]
     resources = flatten([for tables in concat([local.tables], local.remote) : values(tables)])
   }
 }

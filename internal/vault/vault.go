@@ -181,7 +181,8 @@ func (v *Vault) kmsReady() error {
 	return errors.New("vault: no region's KMS answers")
 }
 
-// every calls step at once and then each period or wake, until ctx is done.
+// every calls step at once and then each period or wake, until ctx is done. A
+// period that ends while there is a wake is one step with it.
 func every(ctx context.Context, period time.Duration, wake <-chan struct{}, step func(context.Context)) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
@@ -192,6 +193,14 @@ func every(ctx context.Context, period time.Duration, wake <-chan struct{}, step
 			return
 		case <-tick.C:
 		case <-wake:
+		}
+		select {
+		case <-tick.C:
+		default:
+		}
+		select {
+		case <-wake:
+		default:
 		}
 	}
 }

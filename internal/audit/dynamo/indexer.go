@@ -99,6 +99,14 @@ func (x *indexer) run() {
 		case <-x.wake:
 		case <-ticker.C:
 		}
+		select { // one pass is for both
+		case <-x.wake:
+		default:
+		}
+		select {
+		case <-ticker.C:
+		default:
+		}
 	}
 }
 

@@ -211,8 +211,12 @@ func (p *pending) Wait(ctx context.Context) (audit.Receipt, error) {
 	if p.err == nil {
 		select {
 		case <-p.done:
-			p.err = p.result
 		case <-ctx.Done():
+		}
+		select { // what is known counts, however late
+		case <-p.done:
+			p.err = p.result
+		default:
 			p.err = fmt.Errorf("%w: %w", audit.ErrUnavailable, ctx.Err())
 		}
 	}

@@ -40,6 +40,8 @@ type Principal struct {
 	Name           string
 	Roles          []Role
 	Authentication string // api_key
+	// Limits are the principal's own; nil: the deployment's.
+	Limits *PrincipalLimits
 }
 
 // Reveal is how much of a value is shown.

@@ -46,7 +46,7 @@ func TestAKeyIsItsTenantAndRoles(t *testing.T) {
 	local, remote := newMemory(), newMemory()
 	k := newKeys(t, regions(local, remote), at(start(t)))
 	id, cred := mustCreate(t, k, tenantA, NewKey{Name: "shop", Roles: []Role{RoleReader, RoleWriter, RoleReader}})
-	want := Principal{tenantA, "key_" + id, "shop", []Role{RoleWriter, RoleReader}, "api_key"}
+	want := Principal{Tenant: tenantA, ID: "key_" + id, Name: "shop", Roles: []Role{RoleWriter, RoleReader}, Authentication: "api_key"}
 
 	// It works here at once, and in the other region, which was written directly.
 	for name, k := range map[string]*Keys{"here": k, "there": newKeys(t, regions(remote, local), at(start(t)))} {

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -89,6 +90,7 @@ type Client struct {
 	region  string
 	attempt time.Duration
 	jitter  func(time.Duration) time.Duration
+	ahead   atomic.Pointer[time.Duration] // of our clock: the service's
 }
 
 // New returns a region's client. It does not call anything.
@@ -104,7 +106,7 @@ func New(c Config) (*Client, error) {
 		region: c.Region, attempt: c.Attempt, jitter: jitter,
 	}
 	options := dynamodb.Options{
-		Region: c.Region, Credentials: awshttp.Credentials{CredentialsProvider: c.Credentials}, HTTPClient: awshttp.InMemory{Client: client.http},
+		Region: c.Region, Credentials: awshttp.Credentials{CredentialsProvider: c.Credentials}, HTTPClient: clocked{awshttp.InMemory{Client: client.http}, &client.ahead},
 		Retryer: aws.NopRetryer{}, // call retries, which must know what an earlier attempt may have done
 		// TLS protects answers; the checksum would cost every answer a pass.
 		DisableValidateResponseChecksum: true,

@@ -1,0 +1,67 @@
+package authz
+
+import (
+	"context"
+	"time"
+)
+
+// Span is how long a window of a counter lasts. Windows are aligned to the
+// Unix epoch, so hours and days are those of UTC.
+type Span time.Duration
+
+// The spans of budgets.
+const (
+	Hour = Span(time.Hour)
+	Day  = Span(24 * time.Hour)
+)
+
+// Window is the number of the window that a time lies in.
+func (s Span) Window(at time.Time) int64 { return at.UnixMilli() / time.Duration(s).Milliseconds() }
+
+// Left is how much of its window is left at a time.
+func (s Span) Left(at time.Time) time.Duration {
+	return time.Duration(s) - time.Duration(at.UnixMilli())*time.Millisecond%time.Duration(s)
+}
+
+// Counter names what one region counts in windows of a span.
+type Counter struct {
+	Tenant string
+	Name   string
+	Span   Span
+}
+
+// Taken is what a counter gave.
+type Taken struct {
+	Window int64         // its number
+	Units  int64         // of those asked for
+	Left   int64         // in the window afterwards
+	Ends   time.Duration // until the window does, by the counters' clock
+}
+
+// Counters are one region's: they hold across its instances and are no other
+// region's business. Windows go by the counters' own clock, the same for all
+// instances, and never back. All methods are safe for concurrent use and
+// strongly consistent; an error is ErrUnavailable, after which a unit may have
+// been taken and a mark set: budgets err on the side of denying.
+type Counters interface {
+	// Take takes up to n units (at least 1) of the counter's present window,
+	// never more than limit in all, however many take at once.
+	Take(ctx context.Context, c Counter, n, limit int64) (Taken, error)
+
+	// Used tells how many units of the present window are taken.
+	Used(ctx context.Context, c Counter) (int64, error)
+
+	// Mark notes that a member of a set was counted now, and tells when it was
+	// before: the zero time if not, or too long ago to matter to any span.
+	Mark(ctx context.Context, m Member) (before, now time.Time, err error)
+
+	// Marked tells what Mark would, and notes nothing.
+	Marked(ctx context.Context, m Member) (before, now time.Time, err error)
+}
+
+// Member is one of a set whose distinct members are counted.
+type Member struct {
+	Tenant string
+	Set    string
+	Name   string
+}

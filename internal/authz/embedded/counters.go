@@ -1,0 +1,217 @@
+package embedded
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"piivault/internal/authz"
+	"piivault/internal/wal"
+)
+
+// Local rows of budgets (docs/design/format.md §6): a prefix, then length-
+// prefixed names; values of a version and big-endian numbers.
+const (
+	prefixCounter = "Bc"
+	prefixMark    = "Bm"
+	counterSize   = 1 + 8 + 8
+	markSize      = 1 + 8
+	// markLife is how long a mark matters to some span, with room.
+	markLife = 2 * time.Duration(authz.Day)
+)
+
+// Counters are one region's, in local rows of its engine: they do not
+// replicate. Windows go by the engine's clock. It implements authz.Counters.
+type Counters struct {
+	e     *wal.Engine
+	swept atomic.Int64 // the day on which old rows were last removed
+}
+
+var _ authz.Counters = (*Counters)(nil)
+
+// NewCounters returns the counters of an engine.
+func NewCounters(e *wal.Engine) *Counters { return &Counters{e: e} }
+
+func localKey(prefix string, names ...string) ([]byte, error) {
+	key := []byte(prefix)
+	for _, name := range names {
+		if len(name) > 0xffff {
+			return nil, fmt.Errorf("%w: a name has at most 65535 bytes", errInvalid)
+		}
+		key = append(binary.BigEndian.AppendUint16(key, uint16(len(name))), name...)
+	}
+	return key, nil
+}
+
+func counterKey(c authz.Counter) ([]byte, error) {
+	key, err := localKey(prefixCounter, c.Tenant, c.Name)
+	return binary.BigEndian.AppendUint64(key, uint64(c.Span)), err
+}
+
+// counted is a counter's row.
+type counted struct{ window, used int64 }
+
+func (c counted) encode() []byte {
+	b := binary.BigEndian.AppendUint64([]byte{bodyVersion}, uint64(c.window))
+	return binary.BigEndian.AppendUint64(b, uint64(c.used))
+}
+
+func decodeCounted(row []byte, found bool) (counted, error) {
+	if !found {
+		return counted{}, nil
+	}
+	if len(row) != counterSize || row[0] != bodyVersion {
+		return counted{}, fmt.Errorf("counter: %w", wal.ErrCorrupt)
+	}
+	return counted{int64(binary.BigEndian.Uint64(row[1:])), int64(binary.BigEndian.Uint64(row[9:]))}, nil
+}
+
+// at is the counter as it stands at a time: windows never go back.
+func (c counted) at(window int64) counted {
+	if c.window < window {
+		return counted{window, 0}
+	}
+	return c
+}
+
+// Take implements authz.Counters.
+func (c *Counters) Take(ctx context.Context, counter authz.Counter, n, limit int64) (authz.Taken, error) {
+	key, err := counterKey(counter)
+	if err == nil && (n < 1 || limit < 0) {
+		err = fmt.Errorf("%w: at least a unit is taken, of a limit", errInvalid)
+	}
+	if err != nil {
+		return authz.Taken{}, fault("take", err)
+	}
+	var taken authz.Taken
+	var now time.Time
+	err = c.e.Submit(func(tx *wal.Tx) error {
+		now = tx.Now()
+		row, found, err := tx.GetLocal(key)
+		if err != nil {
+			return err
+		}
+		was, err := decodeCounted(row, found)
+		if err != nil {
+			return err
+		}
+		is := was.at(counter.Span.Window(now))
+		taken = authz.Taken{Window: is.window, Units: max(0, min(n, limit-is.used))}
+		taken.Left = max(0, limit-is.used-taken.Units)
+		taken.Ends = ends(counter.Span, is.window, now)
+		is.used += taken.Units
+		tx.SetLocal(key, is.encode())
+		return nil
+	}).Wait(ctx)
+	if err != nil {
+		return authz.Taken{}, fault("take", err)
+	}
+	return taken, c.sweep(ctx, now)
+}
+
+// ends is the time until a window does; of one ahead of the clock, more than a span.
+func ends(span authz.Span, window int64, now time.Time) time.Duration {
+	return span.Left(now) + time.Duration(window-span.Window(now))*time.Duration(span)
+}
+
+// Used implements authz.Counters.
+func (c *Counters) Used(ctx context.Context, counter authz.Counter) (int64, error) {
+	key, err := counterKey(counter)
+	if err != nil {
+		return 0, fault("read a counter", err)
+	}
+	var used int64
+	err = c.e.Submit(func(tx *wal.Tx) error {
+		row, found, err := tx.GetLocal(key)
+		if err != nil {
+			return err
+		}
+		was, err := decodeCounted(row, found)
+		used = was.at(counter.Span.Window(tx.Now())).used
+		return err
+	}).Wait(ctx)
+	return used, fault("read a counter", err)
+}
+
+// Mark implements authz.Counters.
+func (c *Counters) Mark(ctx context.Context, m authz.Member) (before, now time.Time, err error) {
+	return c.mark(ctx, m, true)
+}
+
+// Marked implements authz.Counters.
+func (c *Counters) Marked(ctx context.Context, m authz.Member) (before, now time.Time, err error) {
+	return c.mark(ctx, m, false)
+}
+
+func (c *Counters) mark(ctx context.Context, m authz.Member, set bool) (before, now time.Time, err error) {
+	key, err := localKey(prefixMark, m.Tenant, m.Set, m.Name)
+	if err != nil {
+		return before, now, fault("mark", err)
+	}
+	err = c.e.Submit(func(tx *wal.Tx) error {
+		now = tx.Now()
+		row, found, err := tx.GetLocal(key)
+		if err != nil {
+			return err
+		}
+		if before, err = decodeMark(row, found); err != nil {
+			return err
+		}
+		if set && now.After(before) {
+			tx.SetLocal(key, binary.BigEndian.AppendUint64([]byte{bodyVersion}, uint64(now.UnixMilli())))
+		}
+		return nil
+	}).Wait(ctx)
+	return before, now, fault("mark", err)
+}
+
+func decodeMark(row []byte, found bool) (time.Time, error) {
+	if !found {
+		return time.Time{}, nil
+	}
+	if len(row) != markSize || row[0] != bodyVersion {
+		return time.Time{}, fmt.Errorf("mark: %w", wal.ErrCorrupt)
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(row[1:]))), nil
+}
+
+// sweep removes, once a day, rows that no window needs.
+func (c *Counters) sweep(ctx context.Context, now time.Time) error {
+	today := authz.Day.Window(now)
+	if last := c.swept.Load(); last >= today || !c.swept.CompareAndSwap(last, today) {
+		return nil
+	}
+	var old [][]byte
+	collect := func(prefix string, isOld func(key, row []byte) (bool, error)) error {
+		return c.e.ScanLocal([]byte(prefix), []byte{prefix[0], prefix[1] + 1}, false, func(key, row []byte) (bool, error) {
+			drop, err := isOld(key, row)
+			if drop {
+				old = append(old, append([]byte{}, key...))
+			}
+			return true, err
+		})
+	}
+	before := now.Add(-markLife)
+	err := errors.Join(
+		collect(prefixCounter, func(key, row []byte) (bool, error) {
+			is, err := decodeCounted(row, true)
+			span := authz.Span(binary.BigEndian.Uint64(key[len(key)-8:]))
+			return err == nil && is.window < span.Window(before), err
+		}),
+		collect(prefixMark, func(_, row []byte) (bool, error) {
+			at, err := decodeMark(row, true)
+			return at.Before(before), err
+		}))
+	if err != nil {
+		return fault("sweep", err)
+	}
+	return fault("sweep", c.e.Submit(func(tx *wal.Tx) error {
+		for _, key := range old {
+			tx.DeleteLocal(key)
+		}
+		return nil
+	}).Wait(ctx))
+}

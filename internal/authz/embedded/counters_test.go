@@ -1,0 +1,79 @@
+package embedded_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/rs/zerolog"
+
+	"piivault/internal/authz"
+	"piivault/internal/authz/authztest"
+	"piivault/internal/authz/embedded"
+	"piivault/internal/wal"
+)
+
+func engineAt(t *testing.T, clock *authztest.Clock) *wal.Engine {
+	t.Helper()
+	e, err := wal.Open(wal.Options{
+		Dir: "/data", FS: vfs.NewMem(), Region: "eu-west-1", Logger: zerolog.Nop(), Now: clock.Now,
+		Tables: []wal.Table{embedded.Table()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return e
+}
+
+func TestCountersConformance(t *testing.T) {
+	authztest.RunCounters(t, func(t *testing.T, clock *authztest.Clock) authz.Counters {
+		t.Helper()
+		return embedded.NewCounters(engineAt(t, clock))
+	})
+}
+
+// rows counts the local rows of counters and marks.
+func rows(t *testing.T, e *wal.Engine) (n int) {
+	t.Helper()
+	if err := e.ScanLocal([]byte("B"), []byte("C"), false, func(_, _ []byte) (bool, error) { n++; return true, nil }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Rows that no window needs any more are removed, once a day.
+func TestOldCountersGo(t *testing.T) {
+	clock := authztest.NewClock()
+	e := engineAt(t, clock)
+	c := embedded.NewCounters(e)
+	use := func(name string) {
+		t.Helper()
+		for _, span := range []authz.Span{authz.Hour, authz.Day} {
+			if _, err := c.Take(t.Context(), authz.Counter{Tenant: "t", Name: name, Span: span}, 1, 9); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, _, err := c.Mark(t.Context(), authz.Member{Tenant: "t", Set: name, Name: "m"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	use("old")
+	clock.Add(24 * time.Hour)
+	use("young")
+	if n := rows(t, e); n != 6 {
+		t.Errorf("%d rows, want all 6", n)
+	}
+	clock.Add(36 * time.Hour)
+	use("new")
+	if n := rows(t, e); n != 6 {
+		t.Errorf("%d rows, want those of young and new", n)
+	}
+	if used, err := c.Used(t.Context(), authz.Counter{Tenant: "t", Name: "new", Span: authz.Day}); err != nil || used != 1 {
+		t.Errorf("used %d, %v", used, err)
+	}
+}

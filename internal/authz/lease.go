@@ -1,0 +1,130 @@
+package authz
+
+import (
+	"context"
+	"time"
+)
+
+// lease is what this instance holds of a counter's window.
+type lease struct {
+	counter Counter
+	kind    BudgetKind
+	limit   int64 // the region's share
+	chunk   int64 // what is asked for at a time
+
+	// lock guards the rest, also while the counter is asked: a channel, so that
+	// waiting for it ends with the context.
+	lock   chan struct{}
+	window int64
+	until  time.Time // when the window ends, by cfg.Now
+	units  int64     // held
+	left   int64     // in the counter, when last asked
+	// known are subjects that the window has counted.
+	known map[string]struct{}
+}
+
+func (l *lease) acquire(ctx context.Context) error {
+	select {
+	case l.lock <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case l.lock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *lease) release() { <-l.lock }
+
+// turn drops what belonged to a window that has ended: late units would not
+// exceed any window's limit, but two windows' units would meet in one hour.
+func (l *lease) turn(now time.Time) {
+	if now.Before(l.until) {
+		return
+	}
+	l.units, l.left = 0, l.limit
+	clear(l.known)
+}
+
+// take gives up to n units: held ones, and where these are too few, a chunk
+// of the counter's.
+func (l *lease) take(ctx context.Context, c Counters, now time.Time, n int64) (got int64, err error) {
+	if err := l.acquire(ctx); err != nil {
+		return 0, err
+	}
+	defer l.release()
+	l.turn(now)
+	if l.units < n && l.left > 0 {
+		taken, err := c.Take(ctx, l.counter, max(n-l.units, l.chunk), l.limit)
+		if err != nil {
+			return 0, err
+		}
+		if taken.Window != l.window {
+			l.turn(l.until)
+		}
+		l.window, l.until = taken.Window, now.Add(taken.Ends)
+		l.units, l.left = l.units+taken.Units, taken.Left
+	}
+	got = min(n, l.units)
+	l.units -= got
+	return got, nil
+}
+
+// has takes n units if so many are held and nobody else is at the lease.
+func (l *lease) has(now time.Time, n int64) bool {
+	select {
+	case l.lock <- struct{}{}:
+	default:
+		return false
+	}
+	defer l.release()
+	l.turn(now)
+	if l.units < n {
+		return false
+	}
+	l.units -= n
+	return true
+}
+
+// give returns units that were taken and not used, unless their window ended.
+func (l *lease) give(now time.Time, n int64) {
+	l.lock <- struct{}{}
+	defer l.release()
+	if l.turn(now); now.Before(l.until) {
+		l.units += n
+	}
+}
+
+// knows reports that the window has counted a subject.
+func (l *lease) knows(ctx context.Context, now time.Time, subject string) (bool, error) {
+	if err := l.acquire(ctx); err != nil {
+		return false, err
+	}
+	defer l.release()
+	l.turn(now)
+	_, known := l.known[subject]
+	return known, nil
+}
+
+// learn remembers that the window has counted a subject.
+func (l *lease) learn(subject string) {
+	l.lock <- struct{}{}
+	defer l.release()
+	if l.known == nil {
+		l.known = make(map[string]struct{})
+	}
+	if len(l.known) < maxKnown {
+		l.known[subject] = struct{}{}
+	}
+}
+
+// state is what remains, and for how long.
+func (l *lease) state(now time.Time) (units int64, ends time.Duration) {
+	l.lock <- struct{}{}
+	defer l.release()
+	l.turn(now)
+	return l.units + l.left, max(0, l.until.Sub(now))
+}

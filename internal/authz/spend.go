@@ -1,0 +1,201 @@
+package authz
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// spending is one Spend under way: it takes what the uses need of each lease,
+// grants them one after the other, and returns what is left over.
+type spending struct {
+	b        *Budgets
+	p        *Principal
+	now      time.Time
+	held     []*held
+	subjects []string // that may have to be counted
+	charges  []charge
+}
+
+// held is what a spending has taken of a lease.
+type held struct {
+	*lease
+	want, got, used int64
+}
+
+// charge is a subject and the leases that it was counted in.
+type charge struct {
+	subject string
+	paid    []*lease
+}
+
+func (s *spending) of(l *lease) *held {
+	for _, h := range s.held {
+		if h.lease == l {
+			return h
+		}
+	}
+	h := &held{lease: l}
+	s.held = append(s.held, h)
+	return h
+}
+
+// plan counts what a use may need.
+func (s *spending) plan(ctx context.Context, u *Use) error {
+	for _, l := range s.b.account(s.p, u.Kind, u.Type) {
+		s.of(l).want++
+	}
+	if u.Subject == "" || slices.Contains(s.subjects, u.Subject) {
+		return nil
+	}
+	s.subjects = append(s.subjects, u.Subject)
+	for _, l := range s.b.account(s.p, BudgetSubjects, "") {
+		known, err := l.knows(ctx, s.now, u.Subject)
+		if err != nil {
+			return err
+		}
+		if !known {
+			s.of(l).want++
+		}
+	}
+	return nil
+}
+
+// fetch takes what was planned, of all leases at once.
+func (s *spending) fetch(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, h := range s.held {
+		if h.want == 0 {
+			continue
+		}
+		if h.has(s.now, h.want) {
+			h.got = h.want
+			continue
+		}
+		group.Go(func() (err error) {
+			h.got, err = h.take(ctx, s.b.cfg.Counters, s.now, h.want)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// grant uses a unit of everything that a use falls under, or of nothing.
+func (s *spending) grant(ctx context.Context, u *Use) (*Refusal, error) {
+	draws := s.b.account(s.p, u.Kind, u.Type)
+	if r := s.lacking(draws); r != nil {
+		return r, nil
+	}
+	paid, err := s.uncounted(ctx, u.Subject)
+	if err != nil {
+		return nil, err
+	}
+	if r := s.lacking(paid); r != nil {
+		return r, nil
+	}
+	for _, l := range slices.Concat(draws, paid) {
+		s.of(l).used++
+	}
+	if u.Subject != "" {
+		s.charges = append(s.charges, charge{u.Subject, paid})
+	}
+	return nil, nil //nolint:nilnil // granted
+}
+
+// lacking refuses where any of the leases has no unit left, for as long as the
+// last of them has none.
+func (s *spending) lacking(leases []*lease) *Refusal {
+	var refusal *Refusal
+	for _, l := range leases {
+		if h := s.of(l); h.used < h.got {
+			continue
+		}
+		if _, ends := l.state(s.now); refusal == nil || ends > refusal.RetryAfter {
+			refusal = &Refusal{Kind: l.kind, RetryAfter: ends}
+		}
+	}
+	return refusal
+}
+
+// uncounted are the leases in which a subject has yet to be counted. Where no
+// unit is left, another instance may have counted it: the counters know.
+func (s *spending) uncounted(ctx context.Context, subject string) ([]*lease, error) {
+	if subject == "" || slices.ContainsFunc(s.charges, func(c charge) bool { return c.subject == subject }) {
+		return nil, nil
+	}
+	var pay []*lease
+	for _, l := range s.b.account(s.p, BudgetSubjects, "") {
+		known, err := l.knows(ctx, s.now, subject)
+		if err != nil {
+			return nil, err
+		}
+		if !known {
+			pay = append(pay, l)
+		}
+	}
+	if s.lacking(pay) == nil {
+		return pay, nil
+	}
+	before, now, err := s.b.cfg.Counters.Marked(ctx, s.member(subject))
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(pay, func(l *lease) bool {
+		counted := countedIn(l.counter.Span, before, now)
+		if counted {
+			l.learn(subject)
+		}
+		return counted
+	}), nil
+}
+
+func (s *spending) member(subject string) Member {
+	return Member{s.p.Tenant, principalCounter(s.p.ID, BudgetSubjects, ""), subject}
+}
+
+func countedIn(span Span, before, now time.Time) bool {
+	return !before.IsZero() && span.Window(before) == span.Window(now)
+}
+
+// settle keeps what was granted, and has the subjects marked.
+func (s *spending) settle() {
+	s.giveBack()
+	for _, c := range s.charges {
+		for _, l := range c.paid {
+			l.learn(c.subject)
+		}
+		if len(c.paid) > 0 {
+			s.b.queue(mark{s.member(c.subject), c.paid})
+		}
+	}
+}
+
+// undo grants nothing after all.
+func (s *spending) undo() {
+	for _, h := range s.held {
+		h.used = 0
+	}
+	s.giveBack()
+}
+
+func (s *spending) giveBack() {
+	for _, h := range s.held {
+		if h.got > h.used {
+			h.give(s.now, h.got-h.used)
+		}
+	}
+}
+
+// remaining is the lease with the least left, of those that were drawn on.
+func (s *spending) remaining() *Remaining {
+	var least *Remaining
+	for _, h := range s.held {
+		units, ends := h.state(s.now)
+		if least == nil || units < least.Units {
+			least = &Remaining{Kind: h.kind, Span: h.counter.Span, Units: units, Ends: ends}
+		}
+	}
+	return least
+}

@@ -48,7 +48,7 @@ func (o *oracle) final() {
 func (o *oracle) unsettled() string {
 	w := o.w
 	for _, e := range o.erasures {
-		if len(e.acked) > 0 && e.completed.IsZero() {
+		if len(e.acked) > 0 && e.completed.IsZero() && !e.answered {
 			return fmt.Sprintf("an erasure is not complete (begun %v)", e.begun.Sub(epoch))
 		}
 	}

@@ -220,7 +220,11 @@ func (o *oracle) judgeErased(out *outcome) {
 	op := out.op
 	op.erasure.acked[op.on.region] = out.at
 	o.settled(op.erasure)
-	if out.complete && op.erasure.completed.IsZero() && !o.completeFor(op.erasure) {
+	if !out.complete || !op.erasure.completed.IsZero() {
+		return
+	}
+	op.erasure.answered = true
+	if !o.completeFor(op.erasure) {
 		o.violatef("G9: op %d: said to be complete, which it is not", op.id)
 	}
 }

@@ -88,3 +88,14 @@ func (w *World) overdue() *lane {
 	}
 	return nil
 }
+
+// lag is the age of the oldest version of a row that has not arrived.
+func (w *World) lag() time.Duration {
+	oldest := time.Now()
+	for _, l := range w.replicas.lanes {
+		if l.since.Before(oldest) {
+			oldest = l.since
+		}
+	}
+	return time.Since(oldest)
+}

@@ -30,6 +30,9 @@ func (w *World) run(ctx context.Context) {
 func (w *World) next() {
 	w.settle()
 	w.step++
+	if w.lag() > quiet-maxLag {
+		w.oracle.lagged = time.Now()
+	}
 	ended, news := w.take()
 	for _, n := range news {
 		w.tracef("%s", n)
@@ -64,7 +67,7 @@ func (w *World) act() {
 		weight int
 		do     func()
 	}
-	choices := []choice{{8, func() { w.advance(calls) }}, {1, w.disturb}}
+	choices := []choice{{10, func() { w.advance(calls) }}, {1, w.disturb}}
 	if len(calls) > 0 {
 		choices = append(choices, choice{60, func() { w.conclude1(pick(w.scheduler, calls)) }})
 	}
@@ -125,14 +128,11 @@ func (w *World) advance(calls []*call) {
 			return
 		}
 	}
-	d := w.upTo(5 * time.Millisecond)
-	switch w.random.IntN(4) {
-	case 0:
-		d = w.upTo(100 * time.Millisecond)
-	case 1:
-		d = w.upTo(promptly)
+	if w.oneIn(2) {
+		time.Sleep(w.upTo(5 * time.Millisecond))
+	} else {
+		time.Sleep(w.upTo(promptly))
 	}
-	time.Sleep(d)
 }
 
 // index makes one row's indexes right.

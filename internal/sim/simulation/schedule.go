@@ -168,10 +168,14 @@ func (s *scheduler) report(o *outcome) {
 	s.ended = append(s.ended, o)
 }
 
-func (s *scheduler) tell(news string) {
+// tell is an instance's news of itself; of one that is gone there is none.
+func (s *scheduler) tell(of *instance, news string) {
+	if of.dead.Load() {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.news = append(s.news, news)
+	s.news = append(s.news, of.name+" "+news)
 }
 
 // take empties what has finished since the last step, in order.

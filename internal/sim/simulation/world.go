@@ -232,10 +232,10 @@ func (w *World) start(r *region, at int) *instance {
 	i.cancel = cancel
 	w.running.Go(func() {
 		if err := w.boot(ctx, i); err != nil {
-			w.tell(i.name + " cannot start")
+			w.tell(i, "cannot start")
 			return
 		}
-		w.tell(i.name + " is ready")
+		w.tell(i, "is ready")
 		i.vault.Run(ctx)
 	})
 	return i
@@ -289,7 +289,7 @@ func (w *World) tablesOf(ctx context.Context, i *instance, cfg *vault.Config) er
 		cfg.Store = records
 		log, err := auditdynamo.Open(as(ctx, i.name+" log"), auditdynamo.Config{
 			Client: client, Table: "audit", Index: "audit-index", Instance: i.host, Random: cfg.Random, Now: cfg.Now, Logger: zerolog.Nop(),
-			OnEnd: func(error) { w.tell(i.name + " lost its log") },
+			OnEnd: func(error) { w.tell(i, "lost its log") },
 		})
 		if err != nil {
 			return fmt.Errorf("simulation: %w", err)

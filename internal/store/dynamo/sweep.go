@@ -33,29 +33,46 @@ func (s *Store) Swept(ctx context.Context, page store.Page) ([]store.Key, string
 	return w.keys, w.next, nil
 }
 
-// look says which tombstones have something under them.
+// look says which tombstones have something under them: one query a record,
+// however many of its generations are due.
 func (s *Store) look(ctx context.Context, due []found) ([]bool, error) {
+	pks, of := newSet[string](len(due)), map[int][]int{}
+	for i, x := range due {
+		at, _ := pks.add(partition(x.Tenant, x.ID))
+		of[at] = append(of[at], i)
+	}
 	covers := make([]bool, len(due))
-	err := dynamo.Each(ctx, len(due), func(ctx context.Context, i int) error {
-		rows, err := s.rows(ctx, partition(due[i].Tenant, due[i].ID))
+	err := dynamo.Each(ctx, len(pks.list), func(ctx context.Context, at int) error {
+		rows, err := s.rows(ctx, pks.list[at])
 		if err != nil {
 			return err
 		}
-		for _, r := range rows {
-			switch {
-			case r.Key != due[i].Key:
-			case r.kind == kindTombstone:
-				due[i].at = r.at
-			default:
-				covers[i] = true
+		for _, i := range of[at] {
+			if covers[i] = due[i].covers(rows); covers[i] {
+				continue
+			}
+			if err := s.putOff(ctx, due[i]); err != nil {
+				return err
 			}
 		}
-		if covers[i] {
-			return nil
-		}
-		return s.putOff(ctx, due[i])
+		return nil
 	})
 	return covers, err
+}
+
+// covers reports that there is an R or an L under the tombstone, and learns
+// when that was written.
+func (x *found) covers(rows []row) (covers bool) {
+	for _, r := range rows {
+		switch {
+		case r.Key != x.Key:
+		case r.kind == kindTombstone:
+			x.at = r.at
+		default:
+			covers = true
+		}
+	}
+	return covers
 }
 
 // putOff moves the next look at a tombstone, unless it was written again.

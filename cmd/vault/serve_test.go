@@ -342,6 +342,8 @@ func (r *rig) operators(t *testing.T, s *served) {
 		`vault_audit_append_seconds_count{region="eu-west-1"} `,
 		`vault_request_seconds_count{region="eu-west-1",route="/v1/tokenize",status="200"} 1`,
 		`vault_missing_copies{of="us-east-1",region="eu-west-1"} 0`,
+		`vault_prefetch_keys_total{outcome="missed",region="eu-west-1"} 1`,
+		`vault_prefetch_ready{region="eu-west-1"} 0`,
 		`vault_replication_lag_seconds{of="us-east-1",region="eu-west-1"} +Inf`, // nothing replicates here
 	} {
 		if status != http.StatusOK || !strings.Contains(text, line) {

@@ -60,10 +60,15 @@ func runServe(ctx context.Context, a *app, cfg *config.Config) error {
 	tuneCollector()
 	poisoned := make(chan error, 1)
 	timing := newKMSTiming(cfg.Region)
+	tracer, err := newTracer(ctx, cfg, name, logger)
+	if err != nil {
+		return err
+	}
+	defer tracer.Close()
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	i, err := openInstance(starting, cfg, surroundings{
-		name: name, now: time.Now, random: rand.Reader, logger: logger, observe: timing.observe,
+		name: name, now: time.Now, random: rand.Reader, logger: logger, observe: timing.observe, tracer: tracer,
 		poisoned: func(err error) {
 			select {
 			case poisoned <- fmt.Errorf("the store or the audit log ended and must be opened again by a restart: %w", err):
@@ -87,14 +92,14 @@ func (i *instance) serve(ctx context.Context, cfg *config.Config, logger zerolog
 	m.registry.MustRegister(timing.seconds, i.log.seconds, newReadyCollector(cfg.Region, i.Vault), newPrefetchCollector(cfg.Region, i.Sealer))
 	var draining atomic.Bool
 	handler, err := httpapi.New(httpapi.Config{
-		Vault: i.Vault, Limits: cfg.Limits, Logger: logger, Now: time.Now, Random: rand.Reader,
-		Observe: m.observe, Draining: draining.Load,
+		Vault: tracedCalls(i.tracer, i.Vault), Limits: cfg.Limits, Logger: logger, Now: time.Now, Random: rand.Reader,
+		Observe: tracedAnswers(i.tracer, m.observe), Draining: draining.Load,
 	})
 	if err != nil {
 		return err
 	}
 	servers := &servers{logger: logger, drain: cfg.Drain, draining: &draining}
-	if err := servers.listen(ctx, cfg, handler, m.handler()); err != nil {
+	if err := servers.listen(ctx, cfg, i.tracer.Handler(handler), m.handler()); err != nil {
 		return errors.Join(err, servers.close())
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))

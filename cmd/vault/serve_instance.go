@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"piivault/cmd/vault/internal/config"
+	"piivault/cmd/vault/internal/tracing"
 	"piivault/internal/audit"
 	auditdynamo "piivault/internal/audit/dynamo"
 	auditembedded "piivault/internal/audit/embedded"
@@ -114,6 +115,8 @@ type surroundings struct {
 	poisoned func(error)
 	// observe may replace a region's KMS by one that measures it; nil: not.
 	observe func(region string, k crypto.KMS) crypto.KMS
+	// tracer records what requests wait for; nil: nobody does.
+	tracer *tracing.Tracer
 }
 
 // instance is one region's vault and all that it stands on.
@@ -121,6 +124,7 @@ type instance struct {
 	*vault.Vault
 	control authz.Control
 	log     *timedLog
+	tracer  *tracing.Tracer
 	closes  []func() error // in order
 }
 
@@ -142,7 +146,7 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 	if err != nil {
 		return nil, err
 	}
-	i := &instance{}
+	i := &instance{tracer: s.tracer}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, i.close())
@@ -160,6 +164,9 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 	}
 	i.log = newTimedLog(cfg.Region, v.Log)
 	v.Log = i.log
+	if s.tracer != nil {
+		traced(cfg.Region, &v)
+	}
 	if v.Ring, err = newRing(e, s, func(region string) { i.Restored(region) }); err != nil {
 		return nil, err
 	}
@@ -248,6 +255,9 @@ func newRing(e *edges, s surroundings, restored func(string)) (*crypto.Ring, err
 	for n := range regions {
 		if s.observe != nil {
 			regions[n].KMS = s.observe(regions[n].Name, regions[n].KMS)
+		}
+		if s.tracer != nil {
+			regions[n].KMS = newTracedKMS(regions[n].Name, regions[n].KMS)
 		}
 	}
 	return crypto.NewRing(crypto.RingConfig{

@@ -309,6 +309,7 @@ func TestServe(t *testing.T) {
 	r.drains(t, eu)
 	r.namesakes(t, key)
 	r.twoRegions(t, key)
+	r.traces(t, key)
 	t.Run("multi-Region key", r.multiRegion)
 
 	if err := r.kms.SetEnabled(r.keys[1], false); err != nil {

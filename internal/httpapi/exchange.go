@@ -75,7 +75,7 @@ func (s *server) end(x *exchange, r *http.Request) {
 	s.Logger.Debug().Str("method", methodOf(r)).Str("route", route).Int("status", x.status).
 		Dur("took", took).Str("request_id", x.id).Msg("request")
 	if s.Observe != nil {
-		s.Observe(route, x.status, took)
+		s.Observe(r.Context(), route, x.status, took)
 	}
 	if reason != nil && x.aborted(reason) {
 		panic(http.ErrAbortHandler)

@@ -190,7 +190,9 @@ func TestRequestsEndInTime(t *testing.T) {
 func TestObserverHearsRoutesOnly(t *testing.T) {
 	var heard []string
 	h := newHarness(t, func(c *httpapi.Config) {
-		c.Observe = func(route string, status int, _ time.Duration) { heard = append(heard, fmt.Sprint(route, " ", status)) }
+		c.Observe = func(_ context.Context, route string, status int, _ time.Duration) {
+			heard = append(heard, fmt.Sprint(route, " ", status))
+		}
 	})
 	h.do(request("GET", "/v1/types?q="+canary, ""))
 	h.do(request("GET", "/"+canary, ""))

@@ -66,9 +66,9 @@ type Config struct {
 
 	// Metrics serves /metrics. Nil: 404.
 	Metrics http.Handler
-	// Observe is told of every request: its route ("unmatched" for none of
+	// Observe is told of every request: the context it came with, its route ("unmatched" for none of
 	// the contract's), status and duration. Nil: nobody is. It must not block.
-	Observe func(route string, status int, took time.Duration)
+	Observe func(ctx context.Context, route string, status int, took time.Duration)
 	// Draining makes /readyz answer 503 while it returns true: shutting down
 	// begins with it. Nil: never.
 	Draining func() bool

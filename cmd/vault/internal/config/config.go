@@ -39,6 +39,7 @@ type Config struct {
 	Metrics  string // address of /metrics, "" for none
 	Pprof    string // loopback address of /debug/pprof/, "" for none
 	LogLevel string
+	Tracing  Tracing
 	Store    Store
 	Data     string // directory of the embedded store
 	Tables   dynamo.Names
@@ -53,6 +54,13 @@ type Config struct {
 	// TwoRegions: a record is in a second region's table before it is
 	// acknowledged (vault.Config). The key is durability.
 	TwoRegions bool
+}
+
+// Tracing is where spans go: an OTLP collector's URL, "" for nowhere, and the
+// share of traces that are recorded.
+type Tracing struct {
+	Endpoint string
+	Sample   float64
 }
 
 // TLS of the listener; without files it is plain HTTP.
@@ -120,6 +128,9 @@ func Load(file string, text []byte, environ []string) (c *Config, unknown []stri
 	if err := d.mapping("", &value{source: file, node: root}, l.fields()); err != nil {
 		return nil, nil, err
 	}
+	if err := l.tracing(environ); err != nil {
+		return nil, nil, err
+	}
 	if err := l.check(); err != nil {
 		return nil, nil, err
 	}
@@ -144,6 +155,7 @@ func defaults() *Config {
 		Ring:     Ring{Mode: crypto.Copies, MinCopies: 1, Epoch: 1},
 		Prefetch: crypto.PrefetchConfig{MaxKeys: 4096, MaxAge: 30 * time.Second}, // some 6 MB
 		// The shortest deregistration that load balancers notice, and the longest request.
+		Tracing:      Tracing{Sample: 0.01},
 		Drain:        Drain{Wait: 5 * time.Second, Timeout: 30 * time.Second},
 		ErasureQuiet: 30 * time.Second,
 	}

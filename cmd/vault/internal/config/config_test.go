@@ -59,7 +59,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	// A refused unknown key lists those that there are: all are in the example.
-	for _, at := range []string{"", "tls", "tables", "ring", "limits", "drain", "metrics", "pprof", "log"} {
+	for _, at := range []string{"", "tls", "tables", "ring", "limits", "drain", "metrics", "pprof", "log", "tracing"} {
 		text := "nothing: 1\n"
 		if at != "" {
 			text = at + ": {nothing: 1}\n"
@@ -120,6 +120,8 @@ func mistakes() map[string][3]string {
 		"duration":             {"env: prod", "env: prod\nerasure_quiet: 5", "vault.yaml: line 2, column 16: this must be a duration from 1s"},
 		"durability":           {"env: prod", "env: prod\ndurability: three_regions", "vault.yaml: line 2, column 13: this must be region or two_regions"},
 		"durability of one":    {"  - name: us-east-1\n    kms: {key_arn: \"" + arnUS + "\"}\nring: {min_copies: 2}", "durability: two_regions", "vault.yaml: line 7, column 13: two_regions needs a second region"},
+		"share":                {"env: prod", "env: prod\ntracing: {sample: NaN}", "vault.yaml: line 2, column 19: this must be a share from 0 to 1"},
+		"collector":            {"env: prod", "env: prod\ntracing: {endpoint: 'localhost:4318'}", "vault.yaml: line 2, column 21: this must be the URL of a server"},
 		"tables":               {"env: prod", "env: prod\ntables: {audit: vault-records}", "vault.yaml: line 2, column 17: two tables have this name"},
 		"table":                {"env: prod", "env: prod\ntables: {prefix: a/b}", "vault.yaml: line 2, column 18: this must be 1 to 200"},
 		"data without store":   {"env: prod", "env: prod\ndata: d", "vault.yaml: line 2, column 7: data is the embedded store's directory"},
@@ -217,4 +219,27 @@ func FuzzLoad(f *testing.F) {
 			t.Error("an instance without a region")
 		}
 	})
+}
+
+// OpenTelemetry's own variable names a collector where the configuration does not.
+func TestTracing(t *testing.T) {
+	const standard = "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318"
+	for _, c := range []struct {
+		text string
+		env  []string
+		want config.Tracing
+	}{
+		{good, nil, config.Tracing{Sample: 0.01}},
+		{good, []string{standard}, config.Tracing{Endpoint: "http://collector:4318", Sample: 0.01}},
+		{good + "tracing: {endpoint: 'http://own:1', sample: 1}\n", []string{standard}, config.Tracing{Endpoint: "http://own:1", Sample: 1}},
+		{good, []string{"VAULT_TRACING_ENDPOINT=http://own:1", "VAULT_TRACING_SAMPLE=0"}, config.Tracing{Endpoint: "http://own:1"}},
+	} {
+		if got, _, err := load(c.text, c.env...); err != nil || got.Tracing != c.want {
+			t.Errorf("%v: %+v, %v", c.env, got, err)
+		}
+	}
+	_, _, err := load(good, "OTEL_EXPORTER_OTLP_ENDPOINT=http://user:secret@collector")
+	if err == nil || !strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_ENDPOINT: this must be the URL") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a URL with a password: %v", err)
+	}
 }

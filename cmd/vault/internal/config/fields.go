@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +40,10 @@ func (l *loader) fields() []field {
 		{"metrics", true, l.nested([]field{{"listen", false, into(&c.Metrics, addressOrOff)}})},
 		{"pprof", true, l.nested([]field{{"listen", false, into(&c.Pprof, addressOrOff)}})},
 		{"log", true, l.nested([]field{{"level", false, into(&c.LogLevel, oneOf("debug", "info", "warn", "error"))}})},
+		{"tracing", true, l.nested([]field{
+			{"endpoint", false, into(&c.Tracing.Endpoint, endpointOf)},
+			{"sample", false, into(&c.Tracing.Sample, shareOf)},
+		})},
 		{"store", false, into(&c.Store, oneOf(DynamoDB, Embedded))},
 		{"data", false, into(&c.Data, textOf)},
 		{"tables", true, l.tables},
@@ -161,6 +166,27 @@ func tlsVersionOf(text string) (uint16, error) {
 func durabilityOf(text string) (bool, error) {
 	text, err := oneOf("region", "two_regions")(text)
 	return text == "two_regions", err
+}
+
+// tracing takes OpenTelemetry's own variable where the configuration names no collector.
+func (l *loader) tracing(environ []string) (err error) {
+	const standard = "OTEL_EXPORTER_OTLP_ENDPOINT"
+	for _, pair := range environ {
+		if name, v, ok := strings.Cut(pair, "="); ok && name == standard && v != "" && l.c.Tracing.Endpoint == "" {
+			if l.c.Tracing.Endpoint, err = endpointOf(v); err != nil {
+				return &MistakeError{Source: standard, What: err.Error()}
+			}
+		}
+	}
+	return nil
+}
+
+func shareOf(text string) (float64, error) {
+	share, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(share >= 0 && share <= 1) {
+		return 0, errors.New("this must be a share from 0 to 1, such as 0.01")
+	}
+	return share, nil
 }
 
 func addressOrOff(text string) (string, error) {

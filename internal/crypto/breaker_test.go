@@ -157,6 +157,54 @@ func TestRecoveringRegionDenies(t *testing.T) {
 	}
 }
 
+// Calls that callers give up on do not pile up at the last resort either.
+func TestRecoveringRegionIsNotFlooded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, kmss, s := flapped(t, 1)
+		kmss[1].set(fails(crypto.ErrUnreachable))
+		kmss[0].set(func(context.Context, string) error {
+			time.Sleep(time.Hour)
+			return nil
+		})
+		called := kmss[0].calls.Load()
+		for range 200 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			if _, err := s.Seal(ctx, []crypto.Value{boundValue("x")}); err == nil {
+				t.Error("sealed by a KMS that says nothing")
+			}
+			cancel()
+		}
+		if n := kmss[0].calls.Load() - called; n != 64 {
+			t.Errorf("%d calls under way", n)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+// Since is when the state began, whatever was seen of it afterwards.
+func TestSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, kmss := remoteRing(t, 1)
+		r := mustRing(t, c)
+		since := time.Now()
+		for _, err := range []error{nil, crypto.ErrThrottled, crypto.ErrDenied, crypto.ErrDisabled, crypto.ErrUnreachable, crypto.ErrThrottled, nil, nil} {
+			time.Sleep(time.Second)
+			before := states(r)[0]
+			kmss[0].set(nil)
+			if err != nil {
+				kmss[0].set(fails(err))
+			}
+			r.Probe(t.Context())
+			if states(r)[0] != before {
+				since = time.Now()
+			}
+			if got := r.Health()[0].Since; !got.Equal(since) {
+				t.Errorf("%v: since %v, want %v", err, got, since)
+			}
+		}
+	})
+}
+
 // A call that times out after a probe has closed the breaker was begun before
 // it opened, and does not open it again; nor does its like reset the count of
 // good probes.

@@ -132,6 +132,25 @@ func TestPrefetchRareUse(t *testing.T) {
 	})
 }
 
+// What is used is made again at once, also where it was all that may be ready.
+func TestPrefetchRefillsAtOnce(t *testing.T) {
+	for _, test := range []struct{ max, ready int }{{1000, 40}, {10, 10}} {
+		synctest.Test(t, func(t *testing.T) {
+			a := newAhead(t, 2, crypto.PrefetchConfig{MaxKeys: test.max})
+			v := boundValue("x")
+			a.at(t, 100*time.Millisecond, 500, v)
+			for range 20 {
+				mustSeal(t, a.Sealer, v)
+				time.Sleep(110 * time.Millisecond)
+				if n := a.stats().Ready; n < test.ready || n > test.max {
+					t.Errorf("%d ready of at most %d", n, test.max)
+				}
+			}
+			a.stop()
+		})
+	}
+}
+
 // What bursts and pauses waste is at most half of what was used.
 func TestPrefetchWaste(t *testing.T) {
 	for seed := range uint64(5) {
@@ -197,8 +216,15 @@ func TestPrefetchOutlivesAnOutage(t *testing.T) {
 			v := boundValue("x")
 			a.at(t, 100*time.Millisecond, 300, v)
 			a.kmss[out].set(hangs)
-			took, sealed := a.at(t, 100*time.Millisecond, 200, v)
-			degraded, prepared := 0, a.stats().Prepared
+			took, sealed := a.at(t, 100*time.Millisecond, 100, v)
+			before, called := a.stats(), a.kmss[1-out].calls.Load()
+			more, moreSealed := a.at(t, 100*time.Millisecond, 100, v)
+			after := a.stats()
+			if n := a.kmss[1-out].calls.Load() - called; n != 100 || after.Prepared != before.Prepared {
+				t.Errorf("region %d: %d calls for 100 values, %+v", out, n, after)
+			}
+			took, sealed = append(took, more...), append(sealed, moreSealed...)
+			degraded := 0
 			var waited time.Duration
 			for i := range took {
 				if len(sealed[i].Missing) > 0 {
@@ -225,9 +251,6 @@ func TestPrefetchOutlivesAnOutage(t *testing.T) {
 				if took[i] != 0 {
 					t.Errorf("region %d is back: %v", out, took[i])
 				}
-			}
-			if a.stats().Prepared == prepared {
-				t.Error("nothing is made ahead again")
 			}
 			a.stop()
 		})
@@ -445,6 +468,24 @@ func TestPrefetchOff(t *testing.T) {
 	if s.Prefetched() != (crypto.PrefetchStats{}) {
 		t.Errorf("prompt: %+v", s.Prefetched())
 	}
+}
+
+// However long an outage is, what is to be made after it stays bounded.
+func TestPrefetchQueueIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAhead(t, 2, keepAhead)
+		a.kmss[1].set(fails(crypto.ErrUnreachable))
+		phone := boundValue("x")
+		phone.Place.Type = "phone"
+		for range 100 {
+			mustSeal(t, a.Sealer, boundValue("x"))
+			mustSeal(t, a.Sealer, phone)
+		}
+		if n := a.QueuedStocks(); n != 2 {
+			t.Errorf("%d partitions wait for keys, of 2", n)
+		}
+		a.stop()
+	})
 }
 
 // Run may end while keys are being made and used.

@@ -109,7 +109,7 @@ func (g *region) refuses() bool {
 // recovering reports an open breaker that the last probe found no reason for:
 // nobody's first choice, but better than to refuse.
 func (g *region) recovering() bool {
-	if g.healthy.Load() || g.abandoned.Load() >= maxAbandoned {
+	if g.abandoned.Load() >= maxAbandoned {
 		return false
 	}
 	g.mu.Lock()
@@ -159,7 +159,7 @@ func (g *region) openLocked() {
 	}
 	g.open = true
 	g.turn.Add(1)
-	if g.trials > 0 && g.now().Sub(g.closed) < flapWindow {
+	if g.now().Sub(g.closed) < flapWindow {
 		g.trials = min(2*g.trials, maxTrials)
 	} else {
 		g.trials = 1

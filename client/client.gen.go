@@ -358,6 +358,7 @@ type DetokenizedItem struct {
 
 // EraseRequest What to erase: exactly one of `items` and `subject_id`.
 type EraseRequest struct {
+	// Items Tokens; an empty list is as good as none.
 	Items []TokenItem `json:"items,omitempty,omitzero"`
 
 	// SubjectID All records that were made with this `subject_id`.

@@ -76,7 +76,7 @@ func (s *server) Inspect(w http.ResponseWriter, r *http.Request) {
 func (s *server) Erase(w http.ResponseWriter, r *http.Request) {
 	post(s, w, r, s.Limits.BodyBytes, func(ctx context.Context, c vault.Call, in *api.EraseRequest) (*api.EraseResponse, error) {
 		switch {
-		case (in.Items != nil) == (in.SubjectID != ""), in.Items != nil && len(in.Items) == 0:
+		case (len(in.Items) > 0) == (in.SubjectID != ""):
 			return nil, unprocessable("invalid_erase", "Send either items or subject_id.")
 		case len(in.Items) > s.Limits.DetokenizeItems:
 			return nil, problemBatchSize()

@@ -84,11 +84,11 @@ func TestFlapping(t *testing.T) {
 	}
 }
 
-// flapped is a ring of two regions, region-0 in its second outage within a
+// flapped is a ring of n regions, region-0 in its second outage within a
 // minute, so that one good probe does not close its breaker.
-func flapped(t *testing.T, minCopies int) (*crypto.Ring, []*remoteKMS, *crypto.Sealer) {
+func flapped(t *testing.T, n, minCopies int) (*crypto.Ring, []*remoteKMS, *crypto.Sealer) {
 	t.Helper()
-	c, kmss := remoteRing(t, 2)
+	c, kmss := remoteRing(t, n)
 	c.MinCopies = minCopies
 	r := mustRing(t, c)
 	for range 2 {
@@ -97,7 +97,7 @@ func flapped(t *testing.T, minCopies int) (*crypto.Ring, []*remoteKMS, *crypto.S
 		kmss[0].set(nil)
 		r.Probe(t.Context())
 	}
-	equal(t, "states", states(r), []string{"down", "up"})
+	equal(t, "states", states(r)[:2], []string{"down", "up"})
 	return r, kmss, crypto.NewSealer(r, nil, nil)
 }
 
@@ -105,7 +105,7 @@ func flapped(t *testing.T, minCopies int) (*crypto.Ring, []*remoteKMS, *crypto.S
 // only there.
 func TestRecoveringRegionIsTheLastResort(t *testing.T) {
 	v := boundValue("x")
-	_, kmss, s := flapped(t, 1)
+	_, kmss, s := flapped(t, 2, 1)
 	called := kmss[0].calls.Load()
 	equal(t, "missing", mustSeal(t, s, v).Missing, []string{regionName(0)})
 	if kmss[0].calls.Load() != called {
@@ -130,7 +130,7 @@ func TestRecoveringRegionIsTheLastResort(t *testing.T) {
 	}
 
 	// min_copies is another reason to ask it.
-	r, kmss, s := flapped(t, 2)
+	r, kmss, s := flapped(t, 2, 2)
 	equal(t, "missing", mustSeal(t, s, v).Missing, nil)
 	equal(t, "states", states(r), []string{"down", "up"}) // a client's success closes nothing
 	kmss[0].set(fails(crypto.ErrUnreachable))
@@ -139,10 +139,37 @@ func TestRecoveringRegionIsTheLastResort(t *testing.T) {
 	}
 }
 
+// With min_copies 2 of 3, the recovering region makes up for another one that
+// is away, and is left alone while none is.
+func TestRecoveringRegionAndMinCopies(t *testing.T) {
+	_, kmss, s := flapped(t, 3, 2)
+	v := boundValue("x")
+	equal(t, "missing", mustSeal(t, s, v).Missing, []string{regionName(0)})
+	kmss[2].set(fails(crypto.ErrUnreachable))
+	for range 2 {
+		equal(t, "missing", mustSeal(t, s, v).Missing, []string{regionName(2)})
+	}
+}
+
+// The copies of other regions are made at the same time.
+func TestCopiesAreMadeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, kmss := remoteRing(t, 4)
+		for _, k := range kmss {
+			k.set(far(near))
+		}
+		start := time.Now()
+		mustSeal(t, crypto.NewSealer(mustRing(t, c), nil, nil), boundValue("x"))
+		if took := time.Since(start); took != 2*near {
+			t.Errorf("took %v, with each KMS %v away", took, near)
+		}
+	})
+}
+
 // A local denial is final also where the region seems to recover.
 func TestRecoveringRegionDenies(t *testing.T) {
 	v := boundValue("x")
-	_, kmss, s := flapped(t, 2)
+	_, kmss, s := flapped(t, 2, 2)
 	sealed := mustSeal(t, s, v)
 	kmss[0].set(fails(crypto.ErrDisabled))
 	kmss[1].set(fails(crypto.ErrUnreachable))
@@ -160,7 +187,7 @@ func TestRecoveringRegionDenies(t *testing.T) {
 // Calls that callers give up on do not pile up at the last resort either.
 func TestRecoveringRegionIsNotFlooded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, kmss, s := flapped(t, 1)
+		_, kmss, s := flapped(t, 2, 1)
 		kmss[1].set(fails(crypto.ErrUnreachable))
 		kmss[0].set(func(context.Context, string) error {
 			time.Sleep(time.Hour)

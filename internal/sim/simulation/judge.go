@@ -223,7 +223,6 @@ func (o *oracle) judgeErased(out *outcome) {
 	if !out.complete || !op.erasure.completed.IsZero() {
 		return
 	}
-	op.erasure.answered = true
 	if !o.completeFor(op.erasure) {
 		o.violatef("G9: op %d: said to be complete, which it is not", op.id)
 	}

@@ -44,7 +44,7 @@ type erasure struct {
 	begun     time.Time
 	acked     map[*region]time.Time
 	completed time.Time // when every region had confirmed
-	answered  bool      // by the end of an earlier one: no job was made for it
+	answered  bool      // by an earlier one's job, which was complete before it began
 }
 
 // affects reports that the erasure may end what the token stands for.

@@ -10,7 +10,7 @@ import (
 const (
 	maxBusy = 6 // client operations at once
 	// healing is how long, at most, it may take until all is as it should be.
-	healing = 10 * time.Minute
+	healing = 4 * time.Minute
 )
 
 // run bootstraps, disturbs, heals, and checks.
@@ -28,7 +28,7 @@ func (w *World) run(ctx context.Context) {
 
 // next begins a step: everything has run until it waits.
 func (w *World) next() {
-	w.settle()
+	w.chores()
 	w.step++
 	if w.lag() > quiet-maxLag {
 		w.oracle.lagged = time.Now()
@@ -40,6 +40,24 @@ func (w *World) next() {
 	}
 	for _, o := range ended {
 		w.oracle.judge(o)
+	}
+}
+
+// chores answers what is done all the time and decides nothing, as long as it
+// can be: steps are for what may go wrong.
+func (w *World) chores() {
+	for {
+		w.settle()
+		done := false
+		for _, c := range w.waiting() {
+			if c.chore && !c.orphan && w.healthy(c) {
+				w.finish(c, c.do(whole))
+				done = true
+			}
+		}
+		if !done {
+			return
+		}
 	}
 }
 
@@ -67,7 +85,7 @@ func (w *World) act() {
 		weight int
 		do     func()
 	}
-	choices := []choice{{10, func() { w.advance(calls) }}, {1, w.disturb}}
+	choices := []choice{{20, func() { w.advance(calls) }}, {1, w.disturb}}
 	if len(calls) > 0 {
 		choices = append(choices, choice{60, func() { w.conclude1(pick(w.scheduler, calls)) }})
 	}
@@ -123,7 +141,7 @@ func (w *World) advance(calls []*call) {
 		return
 	}
 	for _, r := range w.regions {
-		if time.Since(r.indexed) > 2*time.Second {
+		if time.Since(r.indexed) > maxLag/2 {
 			w.indexAll(r)
 			return
 		}

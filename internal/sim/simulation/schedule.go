@@ -34,6 +34,7 @@ type call struct {
 	from   *instance
 	to     *endpoint
 	write  bool
+	chore  bool             // of the background, and decides nothing
 	do     func(part) error // its effect, on the scheduler's goroutine
 	born   time.Time
 	step   int

@@ -146,6 +146,8 @@ func (o *oracle) complete(j *job) {
 }
 
 // settled ends an erasure whose job was complete before its client heard of it.
+// One for which no job was made, because an earlier one of its target seemed
+// to be open still where it was asked for, is no more than answered.
 func (o *oracle) settled(e *erasure) {
 	done := false
 	for _, j := range o.jobs {
@@ -156,8 +158,12 @@ func (o *oracle) settled(e *erasure) {
 			done = done || j.completed.After(e.begun)
 		}
 	}
-	if done && e.completed.IsZero() {
+	switch {
+	case !e.completed.IsZero():
+	case done:
 		e.completed = time.Now()
+	default:
+		e.answered = true
 	}
 }
 

@@ -33,12 +33,12 @@ const (
 	env      = "sim"
 	ringName = 1
 	// quiet is ErasureQuiet: longer than replication may lag.
-	quiet = 20 * time.Second
+	quiet = 5 * time.Second
 	// maxLag is how long replication lags at most while links are up.
-	maxLag = 8 * time.Second
+	maxLag = 2 * time.Second
 	// calm is how long an endpoint must be without a fault before clients may
 	// expect that everybody knows: probes, and a call's timeouts.
-	calm = 8 * time.Second
+	calm = 5 * time.Second
 )
 
 // Config of a run.
@@ -247,7 +247,7 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 	random := w.stream(i.name)
 	cfg := vault.Config{
 		Env: env, Now: now, Random: random, Logger: zerolog.Nop(), Catalog: w.types, Policies: w.rules,
-		ErasureQuiet: quiet, PollEvery: 2 * time.Second, RepairEvery: 10 * time.Second, SweepEvery: 15 * time.Second, BeatEvery: 10 * time.Second,
+		ErasureQuiet: quiet, PollEvery: 700 * time.Millisecond, RepairEvery: 10 * time.Second, SweepEvery: 15 * time.Second, BeatEvery: 10 * time.Second,
 	}
 	if err := w.tablesOf(ctx, i, &cfg); err != nil {
 		return err
@@ -259,7 +259,7 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 	var err error
 	cfg.Ring, err = crypto.NewRing(crypto.RingConfig{
 		Regions: members, Local: i.region.name, Mode: crypto.Copies, Epoch: ringName, Now: now, Random: random,
-		Logger: zerolog.Nop(), OnRestored: func(name string) { i.vault.Restored(name) },
+		ProbeEvery: 700 * time.Millisecond, Logger: zerolog.Nop(), OnRestored: func(name string) { i.vault.Restored(name) },
 	})
 	if err != nil {
 		return fmt.Errorf("simulation: %w", err)

@@ -43,7 +43,10 @@ func New(c Config) (*KMS, error) {
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("kms: %w", err)
 	}
-	return over(c, awshttp.NewClient(awshttp.NewTransport(c.conns()))), nil
+	if c.Transport == nil {
+		c.Transport = awshttp.NewTransport(c.conns())
+	}
+	return over(c, awshttp.NewClient(c.Transport)), nil
 }
 
 func over(c Config, client *http.Client) *KMS {

@@ -121,7 +121,7 @@ data "aws_iam_policy_document" "tables" {
 
   statement {
     sid       = "IndexAudit"
-    actions   = ["dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"]
+    actions   = ["dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Query"]
     resources = [local.tables["audit_index"]]
   }
 

@@ -91,6 +91,22 @@ type Page struct {
 	Limit int
 }
 
+// Part is what a Scan is to walk: one of the segments that the table is cut
+// into, so that several walkers may share it. The segments are disjoint and
+// together the whole table, of any size: all may be in the first.
+type Part struct {
+	Segment, Segments int    // 0 <= Segment < Segments
+	Below             uint64 // ring epochs to list, lower than this; 0: all
+}
+
+// Row is what a Scan tells of a record.
+type Row struct {
+	Key
+	RingEpoch uint64
+	Expires   int64    // as in Record
+	Missing   []string // as in Record
+}
+
 // Store is one region's records table. All methods are safe for concurrent
 // use, honour ctx, and are strongly consistent inside the region unless they
 // say otherwise.
@@ -133,6 +149,12 @@ type Store interface {
 	// Swept lists keys whose R or L exists though X does: what the sweeper
 	// deletes. Eventually consistent.
 	Swept(ctx context.Context, page Page) (keys []Key, next string, err error)
+
+	// Scan lists records (R), those under a tombstone too until they are swept.
+	// A page may have fewer rows than its limit, or none, and yet a next one;
+	// a cursor belongs to its Part. It reads the whole table: what is there
+	// from its first page to its last is listed once. Eventually consistent.
+	Scan(ctx context.Context, part Part, page Page) (rows []Row, next string, err error)
 
 	// Seen lists the generations of the refs that have an R or an L and no X:
 	// what an erasure must bury. Strongly consistent.

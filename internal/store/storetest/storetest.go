@@ -54,6 +54,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Expired", (*suite).expired},
 		{"Swept", (*suite).swept},
 		{"Pages", (*suite).pages},
+		{"Scan", (*suite).scan},
+		{"ScanSegments", (*suite).scanSegments},
 		{"Beats", (*suite).beats},
 		{"EndedContext", (*suite).endedContext},
 	} {
@@ -257,6 +259,7 @@ func (s *suite) endedContext() {
 		"degraded":  func() error { _, _, err := s.s.Degraded(ctx, "eu-west-1", page); return err },
 		"expired":   func() error { _, _, err := s.s.Expired(ctx, 1, page); return err },
 		"swept":     func() error { _, _, err := s.s.Swept(ctx, page); return err },
+		"scan":      func() error { _, _, err := s.s.Scan(ctx, store.Part{Segments: 1}, page); return err },
 		"beat":      func() error { return s.s.Beat(ctx, "eu-west-1", 1) },
 		"beats":     func() error { _, err := s.s.Beats(ctx); return err },
 	}

@@ -98,8 +98,12 @@ func (m *Message) DataKey() string { return string(m.lookup(contextKey)) }
 // Context returns the encryption context.
 func (m *Message) Context() map[string]string {
 	pairs := make(map[string]string, 3)
+	text, at := string(m.context), 2 // one string for all, behind their count
 	for k, v := range contextPairs(m.context) {
-		pairs[string(k)] = string(v)
+		key := at + 2
+		value := key + len(k) + 2
+		at = value + len(v)
+		pairs[text[key:value-2]] = text[value:at]
 	}
 	return pairs
 }

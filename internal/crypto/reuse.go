@@ -122,10 +122,27 @@ type batch struct {
 	keys   []*dataKey // by value
 	slots  []*slot
 	taken  []*dataKey // copies of keys that stay in reuse
+	room   []slot     // for one a value
+	own    []int      // each value's index
 }
 
 func newBatch(s *Sealer, values []Value) *batch {
-	return &batch{sealer: s, values: values, keys: make([]*dataKey, len(values))}
+	n := len(values)
+	b := &batch{
+		sealer: s, values: values, keys: make([]*dataKey, n),
+		slots: make([]*slot, 0, n), room: make([]slot, n), own: make([]int, n),
+	}
+	for i := range b.own {
+		b.own[i] = i
+	}
+	return b
+}
+
+// newSlot is a slot that value i is the first in.
+func (b *batch) newSlot(i int, p partition) *slot {
+	t := &b.room[i]
+	*t = slot{partition: p, values: b.own[i : i+1 : i+1]}
+	return t
 }
 
 // provide is the one place where data keys come from: kept ones first, then
@@ -146,7 +163,7 @@ func (b *batch) provide(ctx context.Context) error {
 			continue
 		}
 		for _, i := range t.values[1:] {
-			more = append(more, &slot{partition: t.partition, values: []int{i}})
+			more = append(more, b.newSlot(i, t.partition))
 		}
 		t.values = t.values[:1]
 	}
@@ -168,7 +185,7 @@ func (b *batch) plan(i int, open map[partition]*slot) {
 	p := partition{v.Place.Tenant, v.Place.Type}
 	n := int64(v.Plaintext.Len())
 	if !v.Policy.shares() {
-		b.slots = append(b.slots, &slot{partition: p, values: []int{i}})
+		b.slots = append(b.slots, b.newSlot(i, p))
 		return
 	}
 	t := open[p]
@@ -180,11 +197,13 @@ func (b *batch) plan(i int, open map[partition]*slot) {
 		}
 	}
 	if t == nil || t.policy != v.Policy || !v.Policy.fits(t.messages, t.bytes, n) {
-		t = &slot{partition: p, kept: kept{policy: v.Policy}}
+		t = b.newSlot(i, p)
+		t.policy = v.Policy
 		open[p] = t
 		b.slots = append(b.slots, t)
+	} else {
+		t.values = append(t.values, i)
 	}
-	t.values = append(t.values, i)
 	t.messages++
 	t.bytes += n
 }
@@ -226,7 +245,8 @@ func (b *batch) finish() {
 		switch {
 		case t.key == nil:
 		case t.policy.shares():
-			b.sealer.reuse.put(t.partition, &t.kept, b.sealer.now())
+			alone := t.kept // not with the whole batch behind it
+			b.sealer.reuse.put(t.partition, &alone, b.sealer.now())
 		default:
 			t.key.key.Wipe()
 		}

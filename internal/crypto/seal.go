@@ -104,6 +104,9 @@ type draft struct {
 	header  int // length of the header without its tag
 	content int // offset
 	aead    cipher.AEAD
+	// What seal hands to the AEAD, here rather than on the heap one by one.
+	nonces [2][nonceSize]byte
+	aad    [96]byte
 }
 
 // newDraft starts a message under a fresh message id.
@@ -138,17 +141,17 @@ func (d *draft) wipe() { clear(d.plaintext()) }
 // seal turns the draft into the message: the header's tag, then the final and
 // only frame, encrypted in place. The draft is used up.
 func (d *draft) seal() []byte {
-	nonce, first := headerNonce(), frameNonce(1)
+	d.nonces = [...][nonceSize]byte{headerNonce(), frameNonce(1)}
+	nonce, first := d.nonces[0][:], d.nonces[1][:]
 	header, content := d.buf[:d.header], d.plaintext()
 	f := frame{label: labelFinalFrame, sequence: 1, length: len(content)}
-	d.aead.Seal(header, nonce[:], nil, header) //nolint:gosec // G407: see headerNonce
+	d.aead.Seal(header, nonce, nil, header) //nolint:gosec // G407: see headerNonce
 	head := d.buf[d.header+tagSize : d.content]
 	binary.BigEndian.PutUint32(head, finalSequence)
 	binary.BigEndian.PutUint32(head[4:], f.sequence)
-	copy(head[8:], first[:])
+	copy(head[8:], first)
 	binary.BigEndian.PutUint32(head[8+nonceSize:], uint32(f.length))
-	aad := frameAAD(make([]byte, 0, 96), header[3:beforeWrapping], f)
-	d.aead.Seal(content[:0], first[:], content, aad)
+	d.aead.Seal(content[:0], first, content, frameAAD(d.aad[:0], header[3:beforeWrapping], f))
 	d.aead = nil
 	return d.buf[:len(d.buf)+tagSize]
 }

@@ -145,7 +145,7 @@ func (d *draft) seal() []byte {
 	nonce, first := d.nonces[0][:], d.nonces[1][:]
 	header, content := d.buf[:d.header], d.plaintext()
 	f := frame{label: labelFinalFrame, sequence: 1, length: len(content)}
-	d.aead.Seal(header, nonce, nil, header) //nolint:gosec // G407: see headerNonce
+	d.aead.Seal(header, nonce, nil, header)
 	head := d.buf[d.header+tagSize : d.content]
 	binary.BigEndian.PutUint32(head, finalSequence)
 	binary.BigEndian.PutUint32(head[4:], f.sequence)

@@ -31,8 +31,11 @@ func Root() (string, error) {
 	}
 }
 
-// Lock waits until no other process holds the file, which it makes.
+// Lock waits until no other process holds the file, which it makes, with its folder.
 func Lock(path string) (unlock func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil { //nolint:gosec // our own path
+		return nil, err
+	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // our own paths
 	if err != nil {
 		return nil, err
@@ -59,9 +62,6 @@ func Venv(ctx context.Context, name, requirements string) (bin string, err error
 	}
 	sum := sha256.Sum256(text)
 	dir := filepath.Join(root, ".cache", name+"-"+hex.EncodeToString(sum[:6]))
-	if err := os.MkdirAll(dir, 0o750); err != nil { //nolint:gosec // our own path
-		return "", err
-	}
 	unlock, err := Lock(dir + ".lock")
 	if err != nil {
 		return "", err

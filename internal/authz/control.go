@@ -24,6 +24,7 @@ const (
 	KindKey          Kind = "key"        // API keys
 	KindRevocation   Kind = "revocation" // of API keys
 	KindRing         Kind = "ring"       // ring epochs
+	KindRingDone     Kind = "ringdone"   // no record of an older epoch is left; ID = ring's ID + "#" + region
 	KindEraseJob     Kind = "erase"
 	KindEraseConfirm Kind = "erased" // ID = job id + "#" + region
 )

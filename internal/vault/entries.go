@@ -12,6 +12,7 @@ const (
 	actionUnwrapTenant = "unwrap_tenant_secret"
 	actionRepair       = "repair_record"
 	actionRepairTenant = "repair_tenant_secret"
+	actionRingDone     = "ring_done"
 	actionCreateKey    = "create_key"
 	actionRevokeKey    = "revoke_key"
 	actionListKeys     = "list_keys"

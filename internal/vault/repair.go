@@ -2,10 +2,13 @@ package vault
 
 import (
 	"context"
-	"errors"
 	"sync"
+	"sync/atomic"
+	"time"
 
-	"piivault/internal/audit"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
 	"piivault/internal/authz"
 	"piivault/internal/crypto"
 	"piivault/internal/store"
@@ -16,17 +19,29 @@ const repairPage = 200
 
 // reconciler adds missing key copies, level-triggered: whatever made the gap,
 // it looks at what is there (design §5). Any number of reconcilers in any
-// region do no harm to each other, because Replace is conditional.
+// region do no harm to each other, because Replace is conditional, and what
+// two regions make of a record at once is complete whichever comes last.
 type reconciler struct {
-	v    *Vault
-	kick chan struct{} // wakes the loop; holds at most one wake
+	v       *Vault
+	kick    chan struct{} // wakes the loop; holds at most one wake
+	forced  atomic.Bool   // somebody asked: scan for older ring epochs though that was done
+	limiter *rate.Limiter // records a second
+
+	// emptySince is when the latest run of passes that found no record of an
+	// older ring epoch began; of the loop's goroutine.
+	emptySince time.Time
 
 	// mu guards status.
 	mu     sync.Mutex
 	status RepairStatus
 }
 
-func newReconciler(v *Vault) *reconciler { return &reconciler{v: v, kick: make(chan struct{}, 1)} }
+func newReconciler(v *Vault) *reconciler {
+	return &reconciler{
+		v: v, kick: make(chan struct{}, 1),
+		limiter: rate.NewLimiter(rate.Limit(v.RepairRate), v.RepairWorkers),
+	}
+}
 
 func (r *reconciler) wake() {
 	select {
@@ -37,7 +52,8 @@ func (r *reconciler) wake() {
 
 func (r *reconciler) run(ctx context.Context) { every(ctx, r.v.RepairEvery, r.kick, r.pass) }
 
-// StartRepair wakes this region's reconciler and returns at once.
+// StartRepair wakes this region's reconciler and returns at once. It also has
+// it look for records of older ring epochs, done with or not.
 func (v *Vault) StartRepair(ctx context.Context, c Call) error {
 	if err := v.allow(ctx, c, authz.ActionRepair); err != nil {
 		return err
@@ -45,6 +61,7 @@ func (v *Vault) StartRepair(ctx context.Context, c Call) error {
 	if err := v.permitted(ctx, c, authz.ActionRepair, string(authz.ActionRepair)); err != nil {
 		return err
 	}
+	v.repair.forced.Store(true)
 	v.repair.wake()
 	return nil
 }
@@ -58,10 +75,14 @@ func (v *Vault) RepairStatus(ctx context.Context, c Call) (RepairStatus, error) 
 	if err != nil {
 		return RepairStatus{}, unavailable("unavailable", err)
 	}
+	done, err := v.ringDone(ctx)
+	if err != nil {
+		return RepairStatus{}, unavailable("unavailable", err)
+	}
 	v.repair.mu.Lock()
 	defer v.repair.mu.Unlock()
 	status := v.repair.status
-	status.Remaining = total
+	status.Remaining, status.Epoch, status.RingDone = total+status.Outdated, v.Ring.Epoch(), done
 	return status, nil
 }
 
@@ -72,13 +93,45 @@ func (r *reconciler) update(change func(*RepairStatus)) {
 }
 
 // pass repairs everything that the regions which answer now make repairable:
-// tenant secrets first, because without them nothing else can be found.
+// tenant secrets first, because without them nothing else can be found. An
+// instance of an older ring does nothing, lest it undo what newer ones do.
 func (r *reconciler) pass(ctx context.Context) {
+	forced := r.forced.Swap(false)
 	r.update(func(s *RepairStatus) { *s = RepairStatus{Running: true} })
 	defer r.update(func(s *RepairStatus) { s.Running = false })
-	if err := r.tenantSecrets(ctx); err != nil && ctx.Err() == nil {
-		r.v.Logger.Warn().Err(err).Msg("tenant secrets cannot be repaired now")
+	newer, err := r.v.newerRing(ctx)
+	switch {
+	case err != nil:
+		r.warn(ctx, err, "whether there is a newer ring cannot be read now")
+		return
+	case newer:
+		r.update(func(s *RepairStatus) { s.Superseded = true })
+		r.v.Logger.Warn().Uint64("epoch", r.v.Ring.Epoch()).Msg("a newer key ring is in use: repair is left to its instances")
+		return
 	}
+	if err := r.tenantSecrets(ctx); err != nil {
+		r.warn(ctx, err, "tenant secrets cannot be repaired now")
+	}
+	r.gaps(ctx)
+	if err := r.ring(ctx, forced); err != nil {
+		r.warn(ctx, err, "records of older key rings cannot be repaired now")
+	}
+	r.mu.Lock()
+	failed := r.status.Failed
+	r.mu.Unlock()
+	if failed > 0 && ctx.Err() == nil {
+		r.v.Logger.Warn().Int("failed", failed).Msg("some records cannot be repaired now")
+	}
+}
+
+func (r *reconciler) warn(ctx context.Context, err error, message string) {
+	if ctx.Err() == nil {
+		r.v.Logger.Warn().Err(err).Msg(message)
+	}
+}
+
+// gaps repairs what misses the copy of a region that answers.
+func (r *reconciler) gaps(ctx context.Context) {
 	for _, h := range r.v.Ring.Health() {
 		if h.State != crypto.Up {
 			continue
@@ -89,53 +142,6 @@ func (r *reconciler) pass(ctx context.Context) {
 	}
 }
 
-// tenantSecrets adds missing key copies to every tenant's secret.
-func (r *reconciler) tenantSecrets(ctx context.Context) error {
-	for after := ""; ; {
-		items, err := r.v.control.List(ctx, authz.KindTenantSecret, after, repairPage)
-		if err != nil {
-			return err
-		}
-		for _, item := range items {
-			after = item.ID
-			if err := r.tenantSecret(ctx, item); err != nil {
-				return err
-			}
-		}
-		if len(items) < repairPage {
-			return nil
-		}
-	}
-}
-
-func (r *reconciler) tenantSecret(ctx context.Context, item authz.Item) error {
-	m, err := crypto.Parse(item.Body)
-	if err != nil {
-		return err
-	}
-	if _, missing := r.v.Ring.Copies(m); len(missing) == 0 {
-		return nil
-	}
-	sealed, err := r.v.Sealer.Rewrap(ctx, item.Body)
-	if errors.Is(err, crypto.ErrNothingToAdd) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	e := r.v.own(item.ID, actionRepairTenant)
-	e.DataKey, e.Copies = sealed.DataKey, sealed.Present
-	receipt, err := r.v.note(ctx, e)
-	if err != nil {
-		return err
-	}
-	next := authz.Item{Kind: item.Kind, ID: item.ID, Body: sealed.Message}
-	if err := r.v.control.Replace(ctx, item, next); err != nil {
-		return errors.Join(err, r.v.retract(ctx, receipt, []audit.Entry{e}))
-	}
-	return nil
-}
-
 // region walks the records that miss this region's copy. A record that cannot
 // be repaired is passed over, so that it does not hold up the others.
 func (r *reconciler) region(ctx context.Context, region string) error {
@@ -144,68 +150,34 @@ func (r *reconciler) region(ctx context.Context, region string) error {
 		if err != nil {
 			return err
 		}
-		for _, key := range keys {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			r.record(ctx, key)
-		}
-		if next == "" {
-			return nil
+		if err := r.records(ctx, keys, func() {}); err != nil || next == "" {
+			return err
 		}
 		page.After = next
 	}
 }
 
-// record repairs one record and counts how that went.
-func (r *reconciler) record(ctx context.Context, key store.Key) {
-	repaired, err := r.repairRecord(ctx, key)
-	r.update(func(s *RepairStatus) {
-		s.Scanned++
-		switch {
-		case err != nil:
-			s.Failed++
-		case repaired:
-			s.Repaired++
+// records repairs several at once, no more a second than is configured: most
+// of the time goes to waiting for the KMS, and clients use it too. done is
+// told of each.
+func (r *reconciler) records(ctx context.Context, keys []store.Key, done func()) error {
+	var group errgroup.Group
+	group.SetLimit(r.v.RepairWorkers)
+	defer func() { _ = group.Wait() }() // what fails is counted, not returned
+	for _, key := range keys {
+		if err := r.limiter.Wait(ctx); err != nil {
+			return err
 		}
-	})
-	if err != nil && ctx.Err() == nil {
-		r.v.Logger.Warn().Err(err).Str("record", key.ID).Msg("a record cannot be repaired now")
+		one := func() error {
+			r.record(ctx, key)
+			done()
+			return nil
+		}
+		if r.v.RepairWorkers == 1 { // in order, for simulations
+			_ = one()
+			continue
+		}
+		group.Go(one)
 	}
-}
-
-// repairRecord swaps a degraded record's message for one with more key
-// copies, unless it changed or was buried meanwhile.
-func (r *reconciler) repairRecord(ctx context.Context, key store.Key) (bool, error) {
-	old, buried, err := r.v.local.Get(ctx, key)
-	if err != nil || buried || old == nil || len(old.Missing) == 0 {
-		return false, err
-	}
-	sealed, err := r.v.Sealer.Rewrap(ctx, old.Message)
-	if errors.Is(err, crypto.ErrNothingToAdd) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	e := r.v.own(key.Tenant, actionRepair)
-	e.Record, e.Generation, e.Type, e.DataKey, e.Copies = key.ID, key.Generation, old.Type, sealed.DataKey, sealed.Present
-	pending := r.v.Log.Append([]audit.Entry{e})
-	next := *old
-	next.Message, next.Missing, next.RingEpoch = sealed.Message, sealed.Missing, sealed.RingEpoch
-	failure := r.v.local.Replace(ctx, old, &next)
-	receipt, err := pending.Wait(ctx)
-	if err != nil {
-		return false, errors.Join(failure, auditUnavailable(err))
-	}
-	if failure == nil {
-		return true, nil
-	}
-	if _, err := r.v.note(ctx, followUp(e, receipt.At(0), audit.Failed)); err != nil {
-		return false, err
-	}
-	if errors.Is(failure, store.ErrConflict) {
-		return false, nil
-	}
-	return false, failure
+	return nil
 }

@@ -4,19 +4,54 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"piivault/internal/authz"
+	"piivault/internal/crypto"
 )
 
 // ErrRingDiffers reports a configured key ring that is not the one which this
 // epoch stands for in the deployment.
 var ErrRingDiffers = errors.New("vault: the configured key ring differs from the deployment's at this epoch")
 
+// ErrRingSuperseded reports a configured key ring older than one that some
+// region's records have all been given: what this instance wrote would lack
+// copies, and nobody would look for it. The way back is a new, higher epoch.
+var ErrRingSuperseded = errors.New("vault: the configured key ring has been replaced by one of a higher epoch")
+
+// ringID sorts as epochs do.
+func ringID(epoch uint64) string { return fmt.Sprintf("%020d", epoch) }
+
+// newerRing reports that an instance of a higher ring epoch has started.
+func (v *Vault) newerRing(ctx context.Context) (bool, error) {
+	items, err := v.control.List(ctx, authz.KindRing, ringID(v.Ring.Epoch()), 1)
+	return len(items) > 0, err
+}
+
+// ringDone names the regions that have no record of an older ring left.
+func (v *Vault) ringDone(ctx context.Context) (regions []string, err error) {
+	prefix := ringID(v.Ring.Epoch()) + "#"
+	items, err := v.control.List(ctx, authz.KindRingDone, prefix, crypto.MaxCopies)
+	for _, item := range items {
+		if region, ok := strings.CutPrefix(item.ID, prefix); ok {
+			regions = append(regions, region)
+		}
+	}
+	return regions, err
+}
+
 // claimRing writes the ring's epoch item, or compares with the one that is
 // there (design §5): an instance whose ring differs must not write records.
 func (v *Vault) claimRing(ctx context.Context) error {
-	item := authz.Item{Kind: authz.KindRing, ID: fmt.Sprintf("%020d", v.Ring.Epoch()), Body: []byte(v.Ring.Hash())}
-	_, err := authz.InsertEverywhere(ctx, v.Controls, item)
+	later, err := v.control.List(ctx, authz.KindRingDone, ringID(v.Ring.Epoch()+1), 1)
+	if err != nil {
+		return fmt.Errorf("vault: read the ring's epochs: %w", err)
+	}
+	if len(later) > 0 {
+		return ErrRingSuperseded
+	}
+	item := authz.Item{Kind: authz.KindRing, ID: ringID(v.Ring.Epoch()), Body: []byte(v.Ring.Hash())}
+	_, err = authz.InsertEverywhere(ctx, v.Controls, item)
 	if errors.Is(err, authz.ErrExists) {
 		return ErrRingDiffers
 	}

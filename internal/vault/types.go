@@ -150,6 +150,14 @@ type RepairStatus struct {
 // NewKeyRequest asks for an API key.
 type NewKeyRequest struct {
 	Name    string
+	// RingScan: this pass looks, or looked, for records of older ring epochs;
+	// Outdated is how many it knows to be left, part of Remaining.
+	RingScan bool
+	Outdated int
+	Epoch    uint64   // of this instance's ring
+	RingDone []string // regions in which no record of an older epoch is left
+	// Superseded: a newer ring is in use, and this instance repairs nothing.
+	Superseded bool
 	Roles   []Role
 	Expires string // RFC 3339, or ""
 }

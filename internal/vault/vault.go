@@ -66,6 +66,11 @@ type Config struct {
 	// that came back. Default 1 minute.
 	RepairEvery time.Duration
 	// SweepEvery is the sweeper's period. Default 1 minute.
+	// RepairRate bounds the records that repair takes up a second. Default 200.
+	RepairRate float64
+	// RepairWorkers is how many records repair rewraps at once. Default 8; 1:
+	// one after the other, on the reconciler's goroutine.
+	RepairWorkers int
 	SweepEvery time.Duration
 	// BeatEvery is the period of the heartbeat by which the other regions know
 	// the replication lag. Default 5 s.
@@ -82,6 +87,12 @@ func (c *Config) setDefaults() {
 	setDefault(&c.SweepEvery, time.Minute)
 	setDefault(&c.BeatEvery, 5*time.Second)
 	if c.RemoteMisses == 0 {
+	if c.RepairRate == 0 {
+		c.RepairRate = 200
+	}
+	if c.RepairWorkers == 0 {
+		c.RepairWorkers = 8
+	}
 		c.RemoteMisses = 50
 	}
 }

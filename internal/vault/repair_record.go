@@ -1,0 +1,145 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"piivault/internal/audit"
+	"piivault/internal/authz"
+	"piivault/internal/crypto"
+	"piivault/internal/store"
+)
+
+// tenantSecrets gives every tenant's secret the copies that it lacks, and
+// takes away those of regions that have left. One that cannot be repaired
+// does not hold up the others.
+func (r *reconciler) tenantSecrets(ctx context.Context) error {
+	var failures []error
+	for after := ""; ; {
+		items, err := r.v.control.List(ctx, authz.KindTenantSecret, after, repairPage)
+		if err != nil {
+			return errors.Join(append(failures, err)...)
+		}
+		for _, item := range items {
+			after = item.ID
+			failures = append(failures, r.tenantSecret(ctx, item))
+		}
+		if len(items) < repairPage {
+			return errors.Join(failures...)
+		}
+	}
+}
+
+func (r *reconciler) tenantSecret(ctx context.Context, item authz.Item) error {
+	sealed, err := r.v.Sealer.Rewrap(ctx, item.Body)
+	if errors.Is(err, crypto.ErrNothingToAdd) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e := r.v.own(item.ID, actionRepairTenant)
+	e.DataKey, e.Copies = sealed.DataKey, sealed.Present
+	receipt, err := r.v.note(ctx, e)
+	if err != nil {
+		return err
+	}
+	next := authz.Item{Kind: item.Kind, ID: item.ID, Body: sealed.Message}
+	failure := r.v.control.Replace(ctx, item, next)
+	if failure == nil {
+		return nil
+	}
+	if there, err := r.v.control.Get(ctx, item.Kind, item.ID); err == nil && bytes.Equal(there.Body, next.Body) {
+		return nil
+	}
+	if errors.Is(failure, authz.ErrConflict) { // another reconciler was first
+		failure = nil
+	}
+	return errors.Join(failure, r.v.retract(ctx, receipt, []audit.Entry{e}))
+}
+
+// record repairs one record and counts how that went.
+func (r *reconciler) record(ctx context.Context, key store.Key) {
+	repaired, err := r.repairRecord(ctx, key)
+	r.update(func(s *RepairStatus) {
+		s.Scanned++
+		switch {
+		case err != nil:
+			s.Failed++
+		case repaired:
+			s.Repaired++
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		r.v.Logger.Debug().Err(err).Str("record", key.ID).Msg("a record cannot be repaired now")
+	}
+}
+
+// repairRecord swaps a record's message for one that this ring's regions open,
+// unless it changed or was buried meanwhile. One of a newer ring is left alone.
+func (r *reconciler) repairRecord(ctx context.Context, key store.Key) (bool, error) {
+	epoch := r.v.Ring.Epoch()
+	old, buried, err := r.v.local.Get(ctx, key)
+	if err != nil || buried || old == nil || old.RingEpoch > epoch || (old.RingEpoch == epoch && len(old.Missing) == 0) {
+		return false, err
+	}
+	next, e, err := r.rewrapped(ctx, old)
+	if err != nil || next == nil {
+		return false, err
+	}
+	pending := r.v.Log.Append([]audit.Entry{e})
+	failure := r.v.local.Replace(ctx, old, next)
+	receipt, err := pending.Wait(ctx)
+	if err != nil {
+		return false, errors.Join(failure, auditUnavailable(err))
+	}
+	if failure == nil || r.applied(ctx, next) {
+		return true, nil
+	}
+	if _, err := r.v.note(ctx, followUp(e, receipt.At(0), audit.Failed)); err != nil {
+		return false, err
+	}
+	if errors.Is(failure, store.ErrConflict) {
+		return false, nil
+	}
+	return false, failure
+}
+
+// rewrapped is the record with every copy that can be added now, and the entry
+// that says so; nil if it is as it should be. Where none can be added the
+// message stays, and the row says of it what is so in this ring: its gaps are
+// then found by the regions that come back.
+func (r *reconciler) rewrapped(ctx context.Context, old *store.Record) (*store.Record, audit.Entry, error) {
+	next := *old
+	next.RingEpoch = r.v.Ring.Epoch()
+	e := r.v.own(old.Tenant, actionRepair)
+	e.Record, e.Generation, e.Type = old.ID, old.Generation, old.Type
+	sealed, err := r.v.Sealer.Rewrap(ctx, old.Message)
+	switch {
+	case err == nil:
+		next.Message, next.Missing = sealed.Message, sealed.Missing
+		e.DataKey, e.Copies = sealed.DataKey, sealed.Present
+		return &next, e, nil
+	case !errors.Is(err, crypto.ErrNothingToAdd):
+		return nil, e, err
+	}
+	m, err := crypto.Parse(old.Message)
+	if err != nil {
+		return nil, e, err
+	}
+	e.DataKey = m.DataKey()
+	e.Copies, next.Missing = r.v.Ring.Copies(m)
+	if next.RingEpoch == old.RingEpoch && slices.Equal(next.Missing, old.Missing) {
+		return nil, e, nil
+	}
+	return &next, e, nil
+}
+
+// applied resolves a Replace that failed, or seemed to, by reading back.
+func (r *reconciler) applied(ctx context.Context, next *store.Record) bool {
+	there, _, err := r.v.local.Get(ctx, next.Key)
+	return err == nil && there != nil && there.RingEpoch == next.RingEpoch &&
+		bytes.Equal(there.Message, next.Message) && slices.Equal(there.Missing, next.Missing)
+}

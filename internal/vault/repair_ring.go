@@ -1,0 +1,122 @@
+package vault
+
+import (
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"piivault/internal/authz"
+	"piivault/internal/crypto"
+	"piivault/internal/store"
+)
+
+// A scan for records of older ring epochs: its pages, and the segments that
+// instances begin in at different places, so that they seldom meet.
+const (
+	scanPage     = 1000
+	scanSegments = 16
+)
+
+// ring rewraps what an earlier ring wrapped (region added or removed, key
+// replaced, mode changed). It is over here after two passes that found
+// nothing, further apart than the replication lag; the control table says so,
+// and then only StartRepair makes it scan again. A scan that was interrupted
+// begins anew: what was done is filtered out where the rows are.
+func (r *reconciler) ring(ctx context.Context, forced bool) error {
+	done, err := r.v.ringDone(ctx)
+	here := slices.Contains(done, r.v.region)
+	if err != nil || here && !forced || r.v.localDenied() {
+		return err
+	}
+	r.update(func(s *RepairStatus) { s.RingScan = true })
+	outdated, err := r.countOutdated(ctx)
+	if err != nil {
+		return err
+	}
+	r.update(func(s *RepairStatus) { s.Outdated = outdated })
+	if outdated == 0 {
+		return r.ringEmpty(ctx, here)
+	}
+	r.emptySince = time.Time{}
+	return r.eachOutdated(ctx, func(keys []store.Key) error {
+		err := r.records(ctx, keys, func() {
+			r.update(func(s *RepairStatus) { s.Outdated = max(s.Outdated-1, 0) })
+		})
+		select {
+		case <-r.kick: // a region is back: its gaps do not wait for the end of this
+			r.gaps(ctx)
+		default:
+		}
+		return err
+	})
+}
+
+// localDenied: this region's key refuses, so nothing can be opened here.
+func (v *Vault) localDenied() bool {
+	return slices.ContainsFunc(v.Ring.Health(), func(h crypto.RegionHealth) bool {
+		return h.Name == v.region && h.State == crypto.Denied
+	})
+}
+
+func (r *reconciler) countOutdated(ctx context.Context) (n int, err error) {
+	err = r.eachOutdated(ctx, func(keys []store.Key) error {
+		n += len(keys)
+		return nil
+	})
+	return n, err
+}
+
+// eachOutdated scans this region's table for records of older ring epochs.
+func (r *reconciler) eachOutdated(ctx context.Context, fn func([]store.Key) error) error {
+	return r.v.scan(ctx, r.v.Ring.Epoch(), func(rows []store.Row) error {
+		keys := make([]store.Key, len(rows))
+		for i, row := range rows {
+			keys[i] = row.Key
+		}
+		return fn(keys)
+	})
+}
+
+// scan walks this region's table, beginning somewhere.
+func (v *Vault) scan(ctx context.Context, below uint64, fn func([]store.Row) error) error {
+	var start [1]byte
+	if _, err := io.ReadFull(v.Random, start[:]); err != nil {
+		return err
+	}
+	for i := range scanSegments {
+		part := store.Part{Segment: (int(start[0]) + i) % scanSegments, Segments: scanSegments, Below: below}
+		for page := (store.Page{Limit: scanPage}); ; {
+			rows, next, err := v.local.Scan(ctx, part, page)
+			if err == nil {
+				err = fn(rows)
+			}
+			if err != nil {
+				return err
+			}
+			if next == "" {
+				break
+			}
+			page.After = next
+		}
+	}
+	return nil
+}
+
+// ringEmpty takes note of a pass that found nothing.
+func (r *reconciler) ringEmpty(ctx context.Context, known bool) error {
+	now := r.v.Now()
+	if r.emptySince.IsZero() {
+		r.emptySince = now
+		return nil
+	}
+	if known || now.Sub(r.emptySince) <= r.v.ErasureQuiet {
+		return nil
+	}
+	if _, err := r.v.note(ctx, r.v.own("", actionRingDone)); err != nil {
+		return err
+	}
+	item := authz.Item{Kind: authz.KindRingDone, ID: ringID(r.v.Ring.Epoch()) + "#" + r.v.region, Body: []byte(`{"v":1}`)}
+	_, err := authz.InsertEverywhere(ctx, r.v.Controls, item)
+	return err
+}

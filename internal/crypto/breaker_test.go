@@ -1,13 +1,17 @@
 package crypto_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"piivault/internal/crypto"
 )
@@ -230,6 +234,33 @@ func TestSince(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A region that goes is a warning, one that is back is not.
+func TestTransitionsAreLogged(t *testing.T) {
+	c, kmss := remoteRing(t, 1)
+	var log bytes.Buffer
+	c.Logger = zerolog.New(&log)
+	r := mustRing(t, c)
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{crypto.ErrUnreachable, `{"level":"warn","region":"region-0","from":"up","to":"down","message":"kms state changed"}`},
+		{crypto.ErrUnreachable, ""},
+		{crypto.ErrDenied, `{"level":"warn","region":"region-0","from":"down","to":"denied","message":"kms state changed"}`},
+		{nil, `{"level":"info","region":"region-0","from":"denied","to":"up","message":"kms state changed"}`},
+	} {
+		kmss[0].set(nil)
+		if test.err != nil {
+			kmss[0].set(fails(test.err))
+		}
+		log.Reset()
+		r.Probe(t.Context())
+		if got := strings.TrimSpace(log.String()); got != test.want {
+			t.Errorf("got %s, want %s", got, test.want)
+		}
+	}
 }
 
 // A call that times out after a probe has closed the breaker was begun before

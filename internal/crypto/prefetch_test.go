@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -150,6 +151,21 @@ func TestPrefetchRefillsAtOnce(t *testing.T) {
 			a.stop()
 		})
 	}
+}
+
+// The bound holds from the first burst on.
+func TestPrefetchBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAhead(t, 2, crypto.PrefetchConfig{MaxKeys: 10})
+		if _, err := a.Seal(t.Context(), slices.Repeat([]crypto.Value{boundValue("x")}, 100)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		if n := a.stats().Ready; n != 10 {
+			t.Errorf("%d ready of at most 10", n)
+		}
+		a.stop()
+	})
 }
 
 // What bursts and pauses waste is at most half of what was used.

@@ -27,8 +27,14 @@ func TestNewRingRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*crypto.RingConfig){
-		"no regions":           func(c *crypto.RingConfig) { c.Regions = nil },
-		"nine regions":         func(c *crypto.RingConfig) { c.Regions = slices.Repeat(c.Regions, 5)[:9] },
+		"no regions": func(c *crypto.RingConfig) { c.Regions = nil },
+		"nine regions": func(c *crypto.RingConfig) {
+			for i := 2; i < 9; i++ {
+				r := c.Regions[0]
+				r.Name, r.KeyARN = regionName(i), r.KeyARN+regionName(i)
+				c.Regions = append(c.Regions, r)
+			}
+		},
 		"a name twice":         func(c *crypto.RingConfig) { c.Regions[1].Name = c.Regions[0].Name },
 		"no name":              func(c *crypto.RingConfig) { c.Regions[1].Name = "" },
 		"no KMS":               func(c *crypto.RingConfig) { c.Regions[1].KMS = nil },
@@ -195,6 +201,9 @@ func TestBreaker(t *testing.T) {
 		equal(t, "states", states(r), []string{"down", "up"})
 		equal(t, "missing", mustSeal(t, s, v).Missing, []string{"region-0"})
 
+		if restored.Load() != 0 {
+			t.Errorf("told %d times before it is back", restored.Load())
+		}
 		stop := runRing(t, r)
 		synctest.Wait()
 		equal(t, "states", states(r), []string{"up", "up"})

@@ -197,6 +197,36 @@ func (c *change) checkCopies(rt *rapid.T, was, is parts, after crypto.Sealed) {
 	}
 }
 
+// A message has room for eight copies: what a region of the ring needs comes
+// before what nobody does.
+func TestRewrapWithinTheRoomOfAMessage(t *testing.T) {
+	kmss := newKMSs(t, crypto.MaxCopies)
+	c := ringConfig(kmss)
+	v := boundValue("x")
+	message := mustSeal(t, localTo(t, c, regionName(0)), v).Message
+	for i, k := range kmss {
+		arn, err := k.CreateKey(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Regions[i].Former, c.Regions[i].KeyARN = []string{c.Regions[i].KeyARN}, arn
+	}
+	kmss[7].SetFault(localkms.Down, 0)
+	again, err := localTo(t, c, regionName(0)).Rewrap(t.Context(), message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{c.Regions[7].Former[0]}
+	for i := range 7 {
+		want = slices.Insert(want, i, c.Regions[i].KeyARN)
+	}
+	equal(t, "copies", dissect(t, again.Message).order, want)
+	kmss[7].SetFault(localkms.Up, 0)
+	if region := mustOpen(t, localTo(t, c, regionName(7)), again.Message, v); region != regionName(7) {
+		t.Errorf("opened by %s", region)
+	}
+}
+
 // Rings of 2 to 4 regions: regions added and removed, keys replaced, copies to
 // multi_region and back, in any order, while any KMSs are out of reach: a
 // rewrap never leaves a region of the ring unable to open what it could, and

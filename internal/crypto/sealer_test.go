@@ -276,6 +276,28 @@ func TestReuseInABatch(t *testing.T) {
 	}
 }
 
+// Nothing is shared unless all of a policy says so.
+func TestReuseNeedsAllLimits(t *testing.T) {
+	s := crypto.NewSealer(newRing(t, newKMSs(t, 1)), nil, nil)
+	defer s.Close()
+	for name, change := range map[string]func(*crypto.Policy){
+		"reuse":        func(p *crypto.Policy) { p.Reuse = false },
+		"max_messages": func(p *crypto.Policy) { p.MaxMessages = 0 },
+		"max_bytes":    func(p *crypto.Policy) { p.MaxBytes = 0 },
+		"max_age":      func(p *crypto.Policy) { p.MaxAge = 0 },
+	} {
+		v := shared("t", "email", 10)
+		change(&v.Policy)
+		sealed, err := s.Seal(t.Context(), []crypto.Value{v, v})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sealed[0].DataKey == sealed[1].DataKey {
+			t.Errorf("shared without %s", name)
+		}
+	}
+}
+
 // A degraded key is used once; a kept key is dropped when a denial begins or ends.
 func TestReuseAndTheRing(t *testing.T) {
 	c, kmss := remoteRing(t, 2)

@@ -2,11 +2,9 @@ package rig
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -37,12 +35,12 @@ type Instance struct {
 
 	mu  sync.Mutex // guards what follows
 	run *running   // nil before the first Start
+	url string     // of the last life that served
 }
 
 // running is one life of an instance.
 type running struct {
 	cmd    *exec.Cmd
-	url    string
 	ended  chan struct{}
 	told   bool // to end, or killed
 	failed error
@@ -70,7 +68,10 @@ func (i *Instance) Start() error {
 	i.run = run
 	i.mu.Unlock()
 	select {
-	case run.url = <-serving:
+	case url := <-serving:
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.url = url
 		return nil
 	case <-run.ended:
 		return fmt.Errorf("%s did not start: %w:\n%s", i.Name, run.failed, run.tail())
@@ -107,6 +108,14 @@ func (r *running) tail() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return strings.Join(r.lines, "\n")
+}
+
+// Said are the last lines of the instance's log.
+func (i *Instance) Said() string {
+	if run := i.current(); run != nil {
+		return run.tail()
+	}
+	return ""
 }
 
 // current is the instance's life, nil where it never began.
@@ -147,34 +156,16 @@ func (i *Instance) end(signal os.Signal) error {
 	return err
 }
 
-// Client calls the instance as it is now, with the rig's key and no retries.
+// Client calls the instance where it served last, with the rig's key and no
+// retries.
 func (i *Instance) Client(tb testing.TB) *client.Client {
 	tb.Helper()
-	run := i.current()
-	if run == nil {
-		tb.Fatalf("%s was never started", i.Name)
-	}
-	c, err := client.New(run.url, i.rig.Key, client.Config{Retries: -1, Timeout: patience, HTTP: i.rig.http})
+	i.mu.Lock()
+	url := i.url
+	i.mu.Unlock()
+	c, err := client.New(url, i.rig.Key, client.Config{Retries: -1, Timeout: patience, HTTP: i.rig.http})
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("%s: %v", i.Name, err)
 	}
 	return c
-}
-
-// Ready reports that /readyz says so.
-func (i *Instance) Ready(ctx context.Context) bool {
-	run := i.current()
-	if run == nil {
-		return false
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, run.url+"/readyz", http.NoBody)
-	if err != nil {
-		return false
-	}
-	res, err := i.rig.http.Do(req)
-	if err != nil {
-		return false
-	}
-	_ = res.Body.Close() // read enough
-	return res.StatusCode == http.StatusOK
 }

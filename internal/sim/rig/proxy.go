@@ -77,6 +77,7 @@ type proxy struct {
 	mu    sync.Mutex // guards what follows
 	fault Fault
 	met   int // calls that the fault was about
+	open  int // calls under way
 	calls map[Call]int
 }
 
@@ -98,6 +99,13 @@ func (p *proxy) set(f Fault) {
 	p.fault, p.met = f, 0
 }
 
+// busy reports that calls are under way.
+func (p *proxy) busy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open > 0
+}
+
 // take adds the calls since the last time.
 func (p *proxy) take(into map[Call]int) {
 	p.mu.Lock()
@@ -113,6 +121,7 @@ func (p *proxy) meet(c Call) Mode {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.calls[c]++
+	p.open++
 	f := p.fault
 	if f.Mode == "" || (f.Op != "" && f.Op != c.Op) || (f.Table != "" && f.Table != c.Table) {
 		return Pass
@@ -124,6 +133,17 @@ func (p *proxy) meet(c Call) Mode {
 	return f.Mode
 }
 
+// end: a call that its caller gave up does not count. On a busy machine there is
+// one more, and that is not what is asked.
+func (p *proxy) end(c Call, givenUp bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open--
+	if givenUp && p.calls[c] > 0 {
+		p.calls[c]--
+	}
+}
+
 // ServeHTTP implements http.Handler.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body) // to its end: only then is it noticed that the caller has left
@@ -132,7 +152,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-	switch mode := p.meet(Call{op, p.table(body)}); mode {
+	call := Call{op, p.table(body)}
+	mode := p.meet(call)
+	defer func() { p.end(call, r.Context().Err() != nil) }()
+	switch mode {
 	case Hang:
 		p.wait(r.Context(), time.Hour)
 	case Refuse:

@@ -33,13 +33,19 @@ const (
 	US = "us-east-1"
 )
 
-// perRegion is how many instances a region has, unless configured.
-const perRegion = 2
+// What is not configured.
+const (
+	perRegion  = 2
+	kmsTimeout = 5 * time.Second
+	// streamPoll leaves the machine to the tests: looking costs DynamoDB Local 2 ms.
+	streamPoll = 100 * time.Millisecond
+)
 
 // Config of a Rig. The zero value is two instances per region and a copy of
 // each data key for every region.
 type Config struct {
 	PerRegion   int            // instances of each region; default 2
+	KMSTimeout  time.Duration  // of one call; default 5 s, so that a busy machine is no outage
 	MultiRegion bool           // one multi-Region key instead of a key per region
 	Orders      streams.Orders // of replication
 	Seed        uint64         // of replication
@@ -73,6 +79,9 @@ func New(tb testing.TB, ground *Ground, c Config) *Rig {
 	tb.Helper()
 	if c.PerRegion == 0 {
 		c.PerRegion = perRegion
+	}
+	if c.KMSTimeout == 0 {
+		c.KMSTimeout = kmsTimeout
 	}
 	r := &Rig{ground: ground, account: ground.DynamoDB.Account(), dir: tb.TempDir(), Names: dynamo.NamesWith("vault-")}
 	for _, step := range []func(testing.TB, Config) error{r.startKMS, r.startProxies, r.bootstrap, r.startInstances} {
@@ -156,12 +165,19 @@ ring: {mode: %s}
 regions:
 `, i.Region, i.Name, mode)
 	for n, of := range regions() {
-		fmt.Fprintf(&text, "  - {name: %s, dynamodb: {endpoint: %s}, kms: {key_arn: %q, endpoint: %s}}\n",
-			of, services[of+DynamoDB], r.keys[n], services[of+KMS])
+		fmt.Fprintf(&text, "  - {name: %s, dynamodb: {endpoint: %s}, kms: {key_arn: %q, endpoint: %s, timeout: %s}}\n",
+			of, services[of+DynamoDB], r.keys[n], services[of+KMS], c.KMSTimeout)
 	}
-	text.WriteString("drain: {wait: 0s, timeout: 20s}\nerasure_quiet: 1s\n" + c.More)
+	text.WriteString("drain: {wait: 0s, timeout: 20s}\nerasure_quiet: 1s\n" + plenty() + c.More)
 	i.config = filepath.Join(r.dir, i.Name+".yaml")
 	return os.WriteFile(i.config, []byte(text.String()), 0o600)
+}
+
+// plenty are budgets that no test uses up.
+func plenty() string {
+	const limit = "{hour: 1000000, day: 1000000}"
+	const all = "plain: " + limit + ", masked: " + limit + ", misses: " + limit + ", guesses: " + limit
+	return "budgets:\n  principal: {" + all + ", subjects: " + limit + "}\n  tenant: {" + all + "}\n"
 }
 
 // bootstrap makes the tables, lets them replicate, and makes a tenant and its
@@ -194,7 +210,7 @@ func (r *Rig) bootstrap(tb testing.TB, c Config) error {
 // replicate starts the replication between the regions.
 func (r *Rig) replicate(tb testing.TB, c Config) (err error) {
 	tb.Helper()
-	cfg := streams.Config{Tables: []string{r.Names.Records, r.Names.Audit, r.Names.Control}, Seed: c.Seed, Logger: zerolog.New(tb.Output())}
+	cfg := streams.Config{Tables: []string{r.Names.Records, r.Names.Audit, r.Names.Control}, Seed: c.Seed, Poll: streamPoll, Logger: zerolog.New(tb.Output())}
 	for _, region := range regions() {
 		cfg.Regions = append(cfg.Regions, r.account.Config(region))
 	}
@@ -235,6 +251,11 @@ func (r *Rig) startInstances(tb testing.TB, _ Config) error {
 		if err := r.each((*Instance).Stop); err != nil {
 			tb.Error(err)
 		}
+		for _, i := range r.Instances {
+			if tb.Failed() {
+				tb.Logf("%s said at last:\n%s", i.Name, i.Said())
+			}
+		}
 	})
 	return r.each((*Instance).Start)
 }
@@ -270,11 +291,14 @@ func (r *Rig) Fault(where Where, f Fault) {
 }
 
 // Calls counts what went through the proxies that where covers since the last
-// time, faulty calls included.
-func (r *Rig) Calls(where Where) map[Call]int {
+// time, without the calls that were given up before their answer. It waits for
+// a moment without calls under way.
+func (r *Rig) Calls(tb testing.TB, where Where) map[Call]int {
+	tb.Helper()
 	calls := map[Call]int{}
 	for _, p := range r.proxies {
 		if where.covers(p.where) {
+			Eventually(tb, "a moment without calls", func() bool { return !p.busy() })
 			p.take(calls)
 		}
 	}
@@ -292,8 +316,8 @@ func (r *Rig) Settle(tb testing.TB) {
 	}
 }
 
-// Eventually polls until ok says so: what is waited for happens in other
-// processes, on their own clocks.
+// Eventually polls until ok says so, and fails the test if it does not: what is
+// waited for happens in other processes, on their own clocks.
 func Eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -303,7 +327,8 @@ func Eventually(tb testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			tb.Fatalf("not in %s: %s", patience, what)
+			tb.Errorf("not in %s: %s", patience, what)
+			return
 		}
 	}
 }

@@ -89,7 +89,7 @@ func TestSchemathesis(t *testing.T) {
 		run.Cases.Generated, events.checks, len(run.Failures), events.serverErrors, len(operations), succeeded, events.statuses)
 }
 
-// links is the line that says how many of the contract's links were followed.
+// links is the line that says how many of hooks.py's links were followed.
 var links = regexp.MustCompile(`API Links: .*`)
 
 // tokens are of records for the requests that hooks.py makes.

@@ -16,10 +16,20 @@ EXAMPLES = ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", "FxYVFBMSERAPDg0MCwoJCAcGBQQDAgE
 
 @schemathesis.hook
 def before_load_schema(_context, schema):
-    """Has chains of requests begin with a tokenize, too: for its subject_id, schemathesis looks for who makes subjects."""
-    schema["paths"]["/v1/types"]["get"]["responses"]["200"]["links"] = {
-        "keep": {"operationId": "tokenize", "requestBody": {"items": [{"type": "text", "value": "a"}]}}
+    """Links what makes a token or a key to what takes it; openapi-generator refuses a contract that does so itself."""
+    items = [{"token": "$response.body#/items/0/token"}]
+    links = {
+        # A chain begins where no subject is needed, and schemathesis looks for who makes a subject_id.
+        ("/v1/types", "get", "200"): {"tokenize": {"items": [{"type": "text", "value": "a"}]}},
+        ("/v1/tokenize", "post", "200"): {
+            "detokenize": {"items": items, "purpose": "order-shipping"}, "inspect": {"items": items}, "erase": {"items": items},
+        },
+        ("/v1/keys", "post", "201"): {"revokeKey": {"id": "$response.body#/id"}},
     }
+    for (path, method, status), targets in links.items():
+        schema["paths"][path][method]["responses"][status]["links"] = {
+            target: {"operationId": target, "requestBody": body} for target, body in targets.items()
+        }
 
 
 @schemathesis.hook

@@ -49,6 +49,7 @@ type operation struct {
 	patient bool // does not give up before the vault would
 	begun   time.Time
 	copies  []string // regions with a key copy of the record when it began
+	warm    bool     // the instance had the tenant's secret when it began
 	moved   bool     // tamper: the message was put in another's place
 }
 
@@ -134,7 +135,7 @@ func (w *World) launch(op *operation) {
 	if !op.patient {
 		patience = w.upTo(3 * time.Second)
 	}
-	op.begun = time.Now()
+	op.begun, op.warm = time.Now(), op.on.warm
 	op.on.busy++
 	w.tracef("%s op %d %s", op.on.name, op.id, op.describe())
 	w.running.Go(func() {

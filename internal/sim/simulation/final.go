@@ -84,11 +84,12 @@ func difference(a, b map[string]string) string {
 }
 
 // rows are what a table holds and all regions must hold alike: not heartbeats,
-// nor when a tombstone is to be looked at again.
+// nor when a tombstone is to be looked at again, nor what lies under one and
+// goes at that time.
 func (o *oracle) rows(r *region, table string) map[string]string {
 	rows := map[string]string{}
 	r.db.Rows(table, func(key dynamo.Key, item dynamo.Item) {
-		if table == "records" && strings.HasPrefix(key.PK, "#") {
+		if table == "records" && (strings.HasPrefix(key.PK, "#") || key.SK[0] != 'X' && o.buried(r, key)) {
 			return
 		}
 		f := dynamo.Read(item)

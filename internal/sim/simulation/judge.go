@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -141,7 +142,7 @@ func (o *oracle) judgeRead(out *outcome) {
 	if !op.patient || !o.calm(op) || !o.expected(op) {
 		return
 	}
-	if op.kind == inspect || o.openable(op) {
+	if op.kind == inspect && op.warm || o.openable(op) {
 		o.violatef("G1: op %d: %s of %v, which was acknowledged and is not erased: %q: %v", op.id, op.kind, h, out.code(), out.err)
 	}
 }
@@ -163,25 +164,26 @@ func (o *oracle) judgeShown(out *outcome) {
 	if len(h.attempts) == 0 {
 		o.violatef("op %d: %v was never made", op.id, h)
 	}
+	if op.kind != detokenize {
+		return
+	}
+	opened := fmt.Sprintf("%s#%08x", h.record, o.log(r, out.receipt).at[out.first])
 	for _, e := range o.erasures {
-		if e.affects(h) && o.gone(e, h, r, op.begun) {
+		if o.gone(e, h, r, op.begun) && (e.final() || e.targets[opened]) {
 			o.violatef("G9: op %d: %v opened after it was erased (erase began %v, complete %v)", op.id, h, e.begun.Sub(epoch), e.completed.Sub(epoch))
 		}
 	}
 }
 
 // gone reports that nothing that the erasure ended may be shown in a region
-// since a time, and nobody can have made the token again.
+// since a time. What had its tombstone at once has it where it was asked for;
+// everything has when the erasure is complete.
 func (o *oracle) gone(e *erasure, h *held, r *region, at time.Time) bool {
-	here := e.acked[r]
-	accepted := e.final() && !here.IsZero() && here.Before(at)
-	if !accepted && !o.doneBy(e, at) {
+	if e.subject == "" && e.held != h {
 		return false
 	}
-	if e.final() {
-		return true
-	}
-	return !slices.ContainsFunc(h.attempts, func(a *attempt) bool { return a.ended.IsZero() || a.ended.After(e.begun) })
+	here := e.acked[r]
+	return e.final() && !here.IsZero() && here.Before(at) || o.doneBy(e, at)
 }
 
 // expected reports that a token must be found: somebody was told that it was
@@ -200,7 +202,7 @@ func (o *oracle) expected(op *operation) bool {
 // local key does not refuse.
 func (o *oracle) openable(op *operation) bool {
 	local := op.on.region.kms
-	if local.mode == denied || local.mode == disabled || local.since.After(op.begun.Add(-calm)) {
+	if local.stands || local.since.After(op.begun.Add(-calm)) {
 		return false
 	}
 	now := o.copies(op.on.region, op.held)

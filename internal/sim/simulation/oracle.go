@@ -43,8 +43,9 @@ type erasure struct {
 	subject   string // as sent
 	begun     time.Time
 	acked     map[*region]time.Time
-	completed time.Time // when every region had confirmed
-	answered  bool      // by an earlier one's job, which was complete before it began
+	completed time.Time       // when every region had confirmed
+	targets   map[string]bool // records and generations that were there when it began, anywhere
+	answered  bool            // by an earlier one's job, which was complete before it began
 }
 
 // affects reports that the erasure may end what the token stands for.
@@ -214,10 +215,27 @@ func (o *oracle) begun(op *operation) {
 		}
 	case eraseToken, eraseWhole:
 		op.erasure.begun = now
+		op.erasure.targets = o.targets(op.erasure)
 		o.erasures = append(o.erasures, op.erasure)
 	case detokenize, inspect, tamper:
 		op.copies = o.copies(op.on.region, op.held)
 	}
+}
+
+// targets are the generations that an erasure finds in any region.
+func (o *oracle) targets(e *erasure) map[string]bool {
+	found := map[string]bool{}
+	subject := o.w.tenant + "#" + o.keys.SubjectID(e.subject)
+	for _, r := range o.w.regions {
+		r.db.Rows("records", func(key dynamo.Key, item dynamo.Item) {
+			_, record, _ := strings.Cut(key.PK, "#")
+			named := item["subject"] != nil && dynamo.Read(item).String("subject") == subject
+			if key.SK[0] != 'X' && (named && e.subject != "" || e.held != nil && e.held.record == record) {
+				found[record+key.SK[1:10]] = true
+			}
+		})
+	}
+	return found
 }
 
 // copies are the regions whose key opens the token's record as a region, or

@@ -219,6 +219,7 @@ func (w *World) set(e *endpoint, m mode) {
 	}
 	w.tracef("%v: %s", e, m)
 	e.mode, e.since = m, time.Now()
+	e.stands = m == denied || m == disabled || e.stands && m != up
 	w.oracle.disturbed()
 }
 

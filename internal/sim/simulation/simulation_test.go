@@ -57,6 +57,9 @@ func TestSimulation(t *testing.T) {
 				t.Log(line)
 			}
 			t.Error(seed, r.Violations)
+			if os.Getenv("SIM_STOP") != "" {
+				return
+			}
 		}
 		if once {
 			continue

@@ -28,6 +28,7 @@ type auditLog struct {
 	next    uint64            // number of the first block that is not there
 	size    uint64            // entries before it
 	entries map[string]bool   // action and record
+	at      map[uint64]uint32 // by entry: the generation that it speaks of
 }
 
 // changed looks at every change of a table as it is made (G3, G9, and what
@@ -81,7 +82,7 @@ func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
 }
 
 func (o *oracle) buried(r *region, key dynamo.Key) bool {
-	return r.db.Peek("records", dynamo.Key{PK: key.PK, SK: "X" + key.SK[1:]}) != nil
+	return r.db.Peek("records", dynamo.Key{PK: key.PK, SK: "X" + key.SK[1:10]}) != nil
 }
 
 func (o *oracle) copiesOf(item dynamo.Item) (present, missing []string, err error) {
@@ -181,7 +182,7 @@ func (o *oracle) log(r *region, name string) *auditLog {
 	key := r.name + " " + name
 	l := o.logs[key]
 	if l == nil {
-		l = &auditLog{blocks: map[uint64]uint64{}, entries: map[string]bool{}}
+		l = &auditLog{blocks: map[uint64]uint64{}, entries: map[string]bool{}, at: map[uint64]uint32{}}
 		o.logs[key] = l
 	}
 	return l
@@ -208,7 +209,9 @@ func (o *oracle) auditChanged(r *region, c simdynamo.Change) {
 		l.size = l.blocks[l.next]
 		l.next++
 	}
-	err = audit.EachEntry(b.Log, b.Number, raw, func(_ uint64, e audit.Entry) { l.entries[e.Action+" "+e.Record] = true })
+	err = audit.EachEntry(b.Log, b.Number, raw, func(index uint64, e audit.Entry) {
+		l.entries[e.Action+" "+e.Record], l.at[index] = true, e.Generation
+	})
 	if err != nil {
 		o.violatef("G7: %s: %v", c.Key.PK, err)
 	}

@@ -37,6 +37,36 @@ it is. Tokens that the vault does not know are reported by line, and exit 3.`,
 		},
 	}
 	cmd.Flags().StringVar(&subject, "subject", "", "id of the person, as given to tokenize")
+	cmd.AddCommand(newEraseReplayCommand(a))
+	return cmd
+}
+
+func newEraseReplayCommand(a *app) *cobra.Command {
+	var file, since string
+	cmd := &cobra.Command{
+		Use:   "replay --config FILE [--since TIME]",
+		Short: "Erase again what a restored table brought back",
+		Long: `Erase again what a restored table brought back, on a machine with the rights to
+the tables: after the records table was restored to an earlier time, and before
+any instance serves it. Erasures are taken from the control table and from the
+audit log. Give the time that was restored, or nothing to replay all of them.
+What was written after an erasure stays. It may be repeated.`,
+		Args: noArguments(""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			from, err := a.parseTime("since", since, -1)
+			if err != nil {
+				return err
+			}
+			return a.unhurried(cmd.Context(), file, func(ctx context.Context, i *instance) error {
+				done, err := i.ReplayErasures(ctx, from)
+				_, printErr := fmt.Fprintf(a.stdout, "%s jobs and %s audited erasures replayed; %s records had come back and are erased again\n",
+					bulk.Count(int64(done.Jobs)), bulk.Count(int64(done.Entries)), bulk.Count(int64(done.Buried)))
+				return errors.Join(err, printErr)
+			})
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&since, "since", "", "erasures since then: a time (RFC 3339) or a duration (24h)")
 	return cmd
 }
 

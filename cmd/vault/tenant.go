@@ -82,13 +82,18 @@ func newTenantListCommand(a *app) *cobra.Command {
 
 // bootstrap does what needs the rights to the tables and no running instance:
 // it is one itself for a moment, with an audit log of its own.
-func (a *app) bootstrap(ctx context.Context, file string, do func(context.Context, *instance) error) (err error) {
+func (a *app) bootstrap(ctx context.Context, file string, do func(context.Context, *instance) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return a.unhurried(ctx, file, do)
+}
+
+// unhurried is bootstrap for what takes as long as there is data.
+func (a *app) unhurried(ctx context.Context, file string, do func(context.Context, *instance) error) (err error) {
 	cfg, err := a.loadConfig(file)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	host, err := instanceName(&config.Config{})
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ const (
 	actionRevokeKey    = "revoke_key"
 	actionListKeys     = "list_keys"
 	actionConfirmErase = "confirm_erase"
+	actionReplayErase  = "replay_erase"
 	actorInternal      = "vault"
 	authInternal       = "internal"
 	decisionAllow      = "allow"

@@ -2,6 +2,8 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -273,8 +275,13 @@ func (j *jobs) confirm(ctx context.Context, id string) error {
 	if _, err := j.v.note(ctx, e); err != nil {
 		return err
 	}
-	item := authz.Item{Kind: authz.KindEraseConfirm, ID: id + "#" + j.v.region, Body: []byte(`{"v":1}`)}
-	if _, err := authz.InsertEverywhere(ctx, j.v.Controls, item); err != nil {
+	body, err := json.Marshal(eraseConfirmation{Version: 1, At: j.v.Now().UnixMilli()})
+	if err != nil {
+		return fmt.Errorf("vault: encode a confirmation: %w", err)
+	}
+	item := authz.Item{Kind: authz.KindEraseConfirm, ID: id + "#" + j.v.region, Body: body}
+	// ErrExists: another instance of this region, or an earlier try, confirmed.
+	if _, err := authz.InsertEverywhere(ctx, j.v.Controls, item); err != nil && !errors.Is(err, authz.ErrExists) {
 		return err
 	}
 	return j.confirmations(ctx, id)

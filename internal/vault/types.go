@@ -119,6 +119,13 @@ type RegionConfirmed struct {
 	Name      string
 	Confirmed bool
 }
+// ReplayResult counts what a replay of erasures went through.
+type ReplayResult struct {
+	Jobs    int // erase jobs of the control table
+	Entries int // erasures in the audit log, most of them the jobs' own
+	Buried  int // generations that had come back and are gone again
+}
+
 
 // TypeInfo describes a configured type.
 type TypeInfo struct {

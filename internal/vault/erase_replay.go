@@ -1,0 +1,226 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"piivault/internal/audit"
+	"piivault/internal/authz"
+	"piivault/internal/store"
+)
+
+// replaySlack is how much longer ago than the restore point an audited erasure
+// may have begun and still be carried out after it.
+const replaySlack = time.Hour
+
+// ReplayErasures buries again what was erased since a time, after the records
+// table was restored to that time and before it serves (G9): by the erase jobs
+// in the control table and, should that have been restored too, by the audit
+// log's entries. A zero time replays all. It needs no KMS. What was written
+// after an erasure, such as a deterministic value made again, is left alone.
+// It may be repeated: every step is idempotent. An erasure that was authorized
+// and then failed is carried out too: somebody asked for it.
+func (v *Vault) ReplayErasures(ctx context.Context, since time.Time) (ReplayResult, error) {
+	r := replay{v: v, since: since}
+	if err := r.jobs(ctx); err != nil {
+		return r.ReplayResult, fmt.Errorf("vault: replay erase jobs: %w", err)
+	}
+	if err := r.audited(ctx); err != nil {
+		return r.ReplayResult, fmt.Errorf("vault: replay audited erasures: %w", err)
+	}
+	return r.ReplayResult, nil
+}
+
+type replay struct {
+	v     *Vault
+	since time.Time
+	ReplayResult
+}
+
+// erasure is one to be done again: of what existed until then.
+type erasure struct {
+	tenant, subject string
+	records         []eraseRef
+	until           int64 // Unix ms
+}
+
+// jobs replays from the control table, as if each job had just come.
+func (r *replay) jobs(ctx context.Context) error {
+	for after := ""; ; {
+		items, err := r.v.control.List(ctx, authz.KindEraseJob, after, jobPage)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			after = item.ID
+			job, err := decodeEraseJob(item)
+			if err != nil {
+				return err
+			}
+			until, err := r.v.erasedUntil(ctx, job)
+			if err != nil {
+				return err
+			}
+			if until < r.since.UnixMilli() {
+				continue
+			}
+			r.Jobs++
+			if err := r.again(ctx, erasure{job.Tenant, job.Subject, job.Targets, until}); err != nil {
+				return err
+			}
+		}
+		if len(items) < jobPage {
+			return nil
+		}
+	}
+}
+
+// erasedUntil is until when the job's target could not be written, or what was
+// written fell to the job: the last region's confirmation, or now while one is
+// missing.
+func (v *Vault) erasedUntil(ctx context.Context, job *eraseJob) (int64, error) {
+	items, err := v.control.List(ctx, authz.KindEraseConfirm, job.ID+"#", len(v.Ring.Names())+1)
+	if err != nil {
+		return 0, err
+	}
+	confirmed := map[string]bool{}
+	until := job.Created + v.ErasureQuiet.Milliseconds()
+	for _, item := range items {
+		for _, region := range v.Ring.Names() {
+			if item.ID == job.ID+"#"+region {
+				confirmed[region] = true
+				until = max(until, confirmedAt(item))
+			}
+		}
+	}
+	if len(confirmed) < len(v.Ring.Names()) {
+		return v.Now().UnixMilli(), nil
+	}
+	return until, nil
+}
+
+// eraseConfirmation is the body of a region's confirmation.
+type eraseConfirmation struct {
+	Version int   `json:"v"`
+	At      int64 `json:"at,omitempty"` // Unix ms
+}
+
+// confirmedAt is 0 for a confirmation that does not tell.
+func confirmedAt(item authz.Item) int64 {
+	var c eraseConfirmation
+	if json.Unmarshal(item.Body, &c) != nil {
+		return 0
+	}
+	return c.At
+}
+
+// audited replays from the audit log, which names records and subjects.
+func (r *replay) audited(ctx context.Context) error {
+	tenants, err := authz.ListTenants(ctx, r.v.control)
+	if err != nil {
+		return err
+	}
+	for _, tenant := range tenants {
+		q := audit.Query{Tenant: tenant.ID, Action: string(authz.ActionErase), Outcome: audit.Authorized, Limit: audit.MaxLimit}
+		if !r.since.IsZero() {
+			q.From = r.since.Add(-replaySlack).UnixMilli()
+		}
+		for more := true; more; more = q.Cursor != "" {
+			var found []audit.Found
+			if found, q.Cursor, err = r.v.Audit.Query(ctx, q); err != nil {
+				return err
+			}
+			for _, f := range found {
+				r.Entries++
+				e := erasure{tenant: tenant.ID, subject: f.Entry.Subject, until: f.Entry.Time + r.v.ErasureQuiet.Milliseconds()}
+				if f.Entry.Record != "" {
+					// Whether the token has generations is not in the entry.
+					e.subject, e.records = "", []eraseRef{{Record: f.Entry.Record, Generations: true}}
+				}
+				if err := r.again(ctx, e); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// again buries what an erasure named and was there by then, and X#0 of what is
+// not there, lest it come.
+func (r *replay) again(ctx context.Context, e erasure) error {
+	if e.subject != "" {
+		return r.subject(ctx, e)
+	}
+	refs := make([]store.Ref, len(e.records))
+	for i, ref := range e.records {
+		refs[i] = store.Ref{Tenant: e.tenant, ID: ref.Record, Generations: true}
+	}
+	keys, err := r.v.local.Seen(ctx, refs)
+	if err != nil {
+		return err
+	}
+	if err := r.bury(ctx, keys, e.until); err != nil {
+		return err
+	}
+	var absent []store.Key
+	for _, ref := range refs {
+		first := store.Key{Tenant: ref.Tenant, ID: ref.ID}
+		record, buried, err := r.v.local.Get(ctx, first)
+		if err != nil {
+			return err
+		}
+		if record == nil && !buried {
+			absent = append(absent, first)
+		}
+	}
+	return r.v.buryKeys(ctx, absent)
+}
+
+func (r *replay) subject(ctx context.Context, e erasure) error {
+	for page := (store.Page{Limit: erasePage}); ; {
+		keys, next, err := r.v.local.BySubject(ctx, e.tenant, e.subject, page)
+		if err == nil {
+			keys, err = r.v.unburied(ctx, keys)
+		}
+		if err == nil {
+			err = r.bury(ctx, keys, e.until)
+		}
+		if err != nil || next == "" {
+			return err
+		}
+		page.After = next
+	}
+}
+
+// bury ends the generations that were there by a time, each with its entry.
+// One of which there is a link and no record was never acknowledged.
+func (r *replay) bury(ctx context.Context, keys []store.Key, until int64) error {
+	var due []store.Key
+	var entries []audit.Entry
+	for _, key := range keys {
+		record, buried, err := r.v.local.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		if buried || record != nil && record.Created > until {
+			continue
+		}
+		e := r.v.own(key.Tenant, actionReplayErase)
+		e.Record, e.Generation = key.ID, key.Generation
+		due, entries = append(due, key), append(entries, e)
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	if _, err := r.v.note(ctx, entries...); err != nil {
+		return err
+	}
+	if err := r.v.local.Bury(ctx, due); err != nil {
+		return err
+	}
+	r.Buried += len(due)
+	return nil
+}

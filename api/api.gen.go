@@ -251,8 +251,50 @@ type AuditReference struct {
 	Log string `json:"log"`
 }
 
+// Budget What a key may learn, in all regions together; absent members are the deployment's defaults.
+type Budget struct {
+	// Guesses Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
+	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
+	// whose values are revealed (`subjects`).
+	Guesses *BudgetLimit `json:"guesses,omitempty"`
+
+	// Masked Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
+	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
+	// whose values are revealed (`subjects`).
+	Masked *BudgetLimit `json:"masked,omitempty"`
+
+	// Misses Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
+	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
+	// whose values are revealed (`subjects`).
+	Misses *BudgetLimit `json:"misses,omitempty"`
+
+	// Plain Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
+	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
+	// whose values are revealed (`subjects`).
+	Plain *BudgetLimit `json:"plain,omitempty"`
+
+	// Subjects Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
+	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
+	// whose values are revealed (`subjects`).
+	Subjects *BudgetLimit `json:"subjects,omitempty"`
+}
+
+// BudgetLimit Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
+// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
+// whose values are revealed (`subjects`).
+type BudgetLimit struct {
+	// Day By the day, not less than by the hour.
+	Day int64 `json:"day"`
+
+	// Hour By the hour; 0 for none.
+	Hour int64 `json:"hour"`
+}
+
 // CreateKeyRequest A key to create.
 type CreateKeyRequest struct {
+	// Budget What a key may learn, in all regions together; absent members are the deployment's defaults.
+	Budget Budget `json:"budget,omitempty,omitzero"`
+
 	// ExpiresAt When it stops working; absent means never.
 	ExpiresAt string `json:"expires_at,omitempty,omitzero"`
 
@@ -444,6 +486,9 @@ type KeyCopies struct {
 
 // KeyInfo An API key without its secret.
 type KeyInfo struct {
+	// Budget What a key may learn, in all regions together; absent members are the deployment's defaults.
+	Budget Budget `json:"budget,omitempty,omitzero"`
+
 	// Created When it was made.
 	Created string `json:"created"`
 

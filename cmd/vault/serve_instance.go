@@ -82,6 +82,12 @@ func dial(ctx context.Context, cfg *config.Config) (_ *edges, err error) {
 	return e, nil
 }
 
+// share is this region's part of every budget.
+func (e *edges) share() authz.Share {
+	i := slices.IndexFunc(e.cfg.Regions, func(r config.Region) bool { return r.Name == e.cfg.Region })
+	return authz.Share{Index: i, Of: len(e.cfg.Regions)}
+}
+
 func (e *edges) close() {
 	for _, c := range e.closes {
 		c()
@@ -122,10 +128,11 @@ type surroundings struct {
 // instance is one region's vault and all that it stands on.
 type instance struct {
 	*vault.Vault
-	control authz.Control
-	log     *timedLog
-	tracer  *tracing.Tracer
-	closes  []func() error // in order
+	control  authz.Control
+	counters authz.Counters
+	log      *timedLog
+	tracer   *tracing.Tracer
+	closes   []func() error // in order
 }
 
 func (i *instance) close() error {
@@ -179,6 +186,9 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 		return nil, err
 	}
 	v.Keys = authz.NewKeys(authz.KeysConfig{Tables: v.Controls, Now: s.now, Random: s.random, Logger: s.logger})
+	v.Budgets = authz.NewBudgets(authz.BudgetsConfig{
+		Counters: i.counters, Limits: cfg.Budgets, Share: e.share(), Now: s.now, Logger: s.logger,
+	})
 	i.control = v.Controls[0].Control
 	i.Vault, err = vault.New(v)
 	return i, err
@@ -225,6 +235,7 @@ func (i *instance) embedded(ctx context.Context, cfg *config.Config, s surroundi
 	i.closeFirst(func() error { log.Close(); return nil })
 	v.Store, v.Log, v.Audit = storeembedded.New(engine), log, log
 	v.Controls = []authz.RegionControl{{Region: cfg.Region, Control: authzembedded.New(engine)}}
+	i.counters = authzembedded.NewCounters(engine)
 	return nil
 }
 
@@ -246,6 +257,7 @@ func (i *instance) dynamo(ctx context.Context, e *edges, s surroundings, v *vaul
 		}
 		i.closeFirst(func() error { log.Close(); return nil })
 		v.Store, v.Log, v.Audit = store.Store(records), audit.Log(log), audit.Reader(log)
+		i.counters = authzdynamo.NewCounters(client, names.Counters)
 	}
 	return nil
 }

@@ -26,6 +26,37 @@ type keyBody struct {
 	Hash    string `json:"hash"`  // base64url of a digest
 	Created int64  `json:"created"`
 	Expires int64  `json:"expires"` // 0: never
+	// Budget are the key's own limits; absent where it has the deployment's.
+	Budget *budgetBody `json:"budget,omitempty"`
+}
+
+// budgetBody is limits by the hour and the day.
+type budgetBody struct {
+	Plain    [2]int64 `json:"plain"`
+	Masked   [2]int64 `json:"masked"`
+	Misses   [2]int64 `json:"misses"`
+	Guesses  [2]int64 `json:"guesses"`
+	Subjects [2]int64 `json:"subjects"`
+}
+
+func newBudgetBody(l *PrincipalLimits) *budgetBody {
+	if l == nil {
+		return nil
+	}
+	pair := func(l Limit) [2]int64 { return [2]int64{l.Hour, l.Day} }
+	return &budgetBody{pair(l.Plain), pair(l.Masked), pair(l.Misses), pair(l.Guesses), pair(l.Subjects)}
+}
+
+// limits is newBudgetBody's inverse.
+func (b *budgetBody) limits() *PrincipalLimits {
+	if b == nil {
+		return nil
+	}
+	limit := func(pair [2]int64) Limit { return Limit{pair[0], pair[1]} }
+	return &PrincipalLimits{
+		Limits:   Limits{limit(b.Plain), limit(b.Masked), limit(b.Misses), limit(b.Guesses)},
+		Subjects: limit(b.Subjects),
+	}
 }
 
 // revocationBody is stored under the id of the key it revokes.
@@ -89,7 +120,8 @@ func decodeKeyBody(b []byte) (keyBody, digest, error) {
 	switch {
 	case body.Version != bodyVersion, err != nil, len(hash) != len(digest{}),
 		rolesErr != nil, !slices.Equal(roles, body.Roles), checkName(body.Name) != nil,
-		body.Tenant == "", body.Created <= 0, body.Expires < 0:
+		body.Tenant == "", body.Created <= 0, body.Expires < 0,
+		body.Budget != nil && body.Budget.limits().Validate() != nil:
 		return keyBody{}, digest{}, errBody
 	}
 	return body, digest(hash), nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -136,14 +137,20 @@ func TestKeyBodyRoundTrip(t *testing.T) {
 		name := rapid.String().Filter(func(s string) bool { return checkName(s) == nil }).Draw(t, "name")
 		want := keyBody{
 			bodyVersion, drawID(t, "tenant"), name, roles,
-			base64.RawURLEncoding.EncodeToString(hash[:]), drawTime(t, "created"), drawTime(t, "expires") - 1,
+			base64.RawURLEncoding.EncodeToString(hash[:]), drawTime(t, "created"), drawTime(t, "expires") - 1, nil,
+		}
+		if rapid.Bool().Draw(t, "own budget") {
+			n := rapid.Int64Range(0, MaxLimit).Draw(t, "limit")
+			l := DefaultLimits().Principal
+			l.Plain, l.Subjects = Limit{n / 2, n}, Limit{n, n}
+			want.Budget = newBudgetBody(&l)
 		}
 		b, err := encodeBody(want)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got, gotHash, err := decodeKeyBody(b)
-		if err != nil || gotHash != hash || !slices.Equal(got.Roles, want.Roles) {
+		if err != nil || gotHash != hash || !slices.Equal(got.Roles, want.Roles) || !reflect.DeepEqual(got.Budget.limits(), want.Budget.limits()) {
 			t.Fatalf("%s: %v", b, err)
 		}
 		if again, err := encodeBody(got); err != nil || !bytes.Equal(again, b) {

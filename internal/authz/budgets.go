@@ -59,6 +59,9 @@ func NewBudgets(cfg BudgetsConfig) *Budgets {
 	}
 }
 
+// Limits are the deployment's.
+func (b *Budgets) Limits() BudgetLimits { return b.cfg.Limits }
+
 // Use is something to be learned.
 type Use struct {
 	Kind BudgetKind // all but BudgetSubjects

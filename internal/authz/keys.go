@@ -52,6 +52,8 @@ type NewKey struct {
 	Name    string    // 1 to 128 bytes of printable UTF-8
 	Roles   []Role    // of Roles()
 	Expires time.Time // zero: never
+	// Limits are the key's own; nil: the deployment's for every principal.
+	Limits *PrincipalLimits
 }
 
 // KeyInfo describes a key without its secret. Times are Unix milliseconds, 0: never.
@@ -59,6 +61,7 @@ type KeyInfo struct {
 	ID, Name                  string
 	Roles                     []Role
 	Created, Expires, Revoked int64
+	Limits                    *PrincipalLimits // the key's own, if any
 }
 
 // NewKeys returns Keys that know none yet: Refresh reads them.
@@ -102,7 +105,12 @@ func (k *Keys) newKeyBody(tenant string, req NewKey) (keyBody, error) {
 	if err == nil && tenant == "" {
 		err = &InputError{"bad_tenant", "a key needs a tenant"}
 	}
-	body := keyBody{Version: bodyVersion, Tenant: tenant, Name: req.Name, Roles: roles, Created: now.UnixMilli()}
+	if err == nil && req.Limits != nil {
+		err = req.Limits.Validate()
+	}
+	body := keyBody{
+		Version: bodyVersion, Tenant: tenant, Name: req.Name, Roles: roles, Created: now.UnixMilli(), Budget: newBudgetBody(req.Limits),
+	}
 	if !req.Expires.IsZero() {
 		body.Expires = req.Expires.UnixMilli()
 	}
@@ -121,7 +129,7 @@ func (k *Keys) List(ctx context.Context, tenant string) ([]KeyInfo, error) {
 		if key.readable && key.principal.Tenant == tenant {
 			infos = append(infos, KeyInfo{
 				ID: id, Name: key.principal.Name, Roles: slices.Clone(key.principal.Roles),
-				Created: key.created, Expires: key.expires, Revoked: s.revoked[id].at,
+				Created: key.created, Expires: key.expires, Revoked: s.revoked[id].at, Limits: key.principal.Limits,
 			})
 		}
 	}

@@ -5,8 +5,8 @@ import "fmt"
 // Limit bounds units by the hour and by the day; 0: none at all.
 type Limit struct{ Hour, Day int64 }
 
-// maxLimit keeps sums of units far from overflow.
-const maxLimit = 1_000_000_000
+// MaxLimit is the highest limit: sums of units stay far from overflow.
+const MaxLimit = 1_000_000_000
 
 // in is the limit of a span.
 func (l Limit) in(s Span) int64 {
@@ -57,6 +57,13 @@ func DefaultLimits() BudgetLimits {
 	}
 }
 
+// Unbounded limits are as good as none: for development and measurements.
+func Unbounded() BudgetLimits {
+	most := Limit{MaxLimit, MaxLimit}
+	all := Limits{most, most, most, most}
+	return BudgetLimits{Principal: PrincipalLimits{all, most}, Tenant: all}
+}
+
 // Validate refuses a limit that is negative, absurd, or lower by the day than
 // by the hour, which nobody means. The *InputError names it.
 func (l BudgetLimits) Validate() error {
@@ -85,8 +92,8 @@ func (l *Limits) validate() error {
 
 func (l Limit) validate(k BudgetKind) error {
 	switch {
-	case l.Hour < 0 || l.Day < 0 || l.Hour > maxLimit || l.Day > maxLimit:
-		return &InputError{"bad_budget", fmt.Sprintf("%s: a limit is 0 to %d", k, maxLimit)}
+	case l.Hour < 0 || l.Day < 0 || l.Hour > MaxLimit || l.Day > MaxLimit:
+		return &InputError{"bad_budget", fmt.Sprintf("%s: a limit is 0 to %d", k, MaxLimit)}
 	case l.Day < l.Hour:
 		return &InputError{"bad_budget", fmt.Sprintf("%s: the day's limit is below the hour's", k)}
 	}

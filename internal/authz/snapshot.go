@@ -56,7 +56,7 @@ func newKnownKey(id string, body keyBody, hash digest) *knownKey {
 		readable: true, hash: hash, created: body.Created, expires: body.Expires,
 		principal: Principal{
 			Tenant: body.Tenant, ID: "key_" + id, Name: body.Name,
-			Roles: slices.Clip(body.Roles), Authentication: apiKey,
+			Roles: slices.Clip(body.Roles), Authentication: apiKey, Limits: body.Budget.limits(),
 		},
 	}
 }

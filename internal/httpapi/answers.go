@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -60,8 +61,39 @@ func inspected(answers []vault.Inspected) *api.InspectResponse {
 func keyInfo(k vault.KeyInfo) api.KeyInfo {
 	return api.KeyInfo{
 		ID: k.ID, Name: k.Name, Roles: texts(k.Roles),
-		Created: timestamp(k.Created), Expires: timestamp(k.Expires), Revoked: timestamp(k.Revoked),
+		Created: timestamp(k.Created), Expires: timestamp(k.Expires), Revoked: timestamp(k.Revoked), Budget: budgetOf(k.Limits),
 	}
+}
+
+// keyBudget is a key's own budget; nil for none.
+func keyBudget(b api.Budget) *vault.KeyBudget {
+	if b == (api.Budget{}) {
+		return nil
+	}
+	limit := func(l *api.BudgetLimit) *vault.Limit {
+		if l == nil {
+			return nil
+		}
+		return &vault.Limit{Hour: l.Hour, Day: l.Day}
+	}
+	return &vault.KeyBudget{
+		Plain: limit(b.Plain), Masked: limit(b.Masked), Misses: limit(b.Misses), Guesses: limit(b.Guesses), Subjects: limit(b.Subjects),
+	}
+}
+
+func budgetOf(l *vault.PrincipalLimits) (b api.Budget) {
+	if l == nil {
+		return b
+	}
+	limit := func(l vault.Limit) *api.BudgetLimit { return &api.BudgetLimit{Hour: l.Hour, Day: l.Day} }
+	return api.Budget{
+		Plain: limit(l.Plain), Masked: limit(l.Masked), Misses: limit(l.Misses), Guesses: limit(l.Guesses), Subjects: limit(l.Subjects),
+	}
+}
+
+// rateLimit is what is left of a budget (draft-ietf-httpapi-ratelimit-headers-10 §4).
+func rateLimit(b *vault.BudgetLeft) string {
+	return fmt.Sprintf("%q;r=%d;t=%d", b.Kind+"-"+b.Span, b.Units, int64(math.Ceil(b.Ends.Seconds())))
 }
 
 func auditEntry(found *vault.AuditEntry) api.AuditEntry {

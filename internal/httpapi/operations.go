@@ -76,7 +76,7 @@ func (s *server) CreateKey(w http.ResponseWriter, r *http.Request) {
 		for i, role := range in.Roles {
 			roles[i] = vault.Role(role)
 		}
-		k, err := s.Vault.CreateKey(ctx, c, vault.NewKeyRequest{Name: in.Name, Roles: roles, Expires: in.ExpiresAt})
+		k, err := s.Vault.CreateKey(ctx, c, vault.NewKeyRequest{Name: in.Name, Roles: roles, Expires: in.ExpiresAt, Budget: keyBudget(in.Budget)})
 		return createdKey{api.CreateKeyResponse{ID: k.ID, Key: k.Key.Reveal(), NotReached: k.NotReached}}, err
 	})
 }

@@ -19,7 +19,7 @@ type problem struct {
 	detail     string
 	pointer    string
 	items      []vault.ItemError
-	retryAfter time.Duration // of 503; 0: a second
+	retryAfter time.Duration // of 429 and 503; 0: a second
 	cause      error         // for the log
 }
 
@@ -99,6 +99,8 @@ func problemOf(err error) *problem {
 		p.status = http.StatusNotFound
 	case errors.Is(e.Kind, vault.ErrConflict):
 		p.status = http.StatusConflict
+	case errors.Is(e.Kind, vault.ErrOverBudget):
+		p.status = http.StatusTooManyRequests
 	case errors.Is(e.Kind, vault.ErrUnavailable):
 		p.status = http.StatusServiceUnavailable
 	case errors.Is(e.Kind, vault.ErrCorrupt):
@@ -126,7 +128,7 @@ func (s *server) refuse(x *exchange, p *problem) {
 	switch p.status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="vault"`)
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(p.retryAfter.Seconds())))))
 	}
 	switch {

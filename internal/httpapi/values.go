@@ -54,6 +54,9 @@ func (s *server) Detokenize(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
+		if result.Budget != nil {
+			w.Header().Set("RateLimit", rateLimit(result.Budget))
+		}
 		return revealed(in.Items, result), nil
 	})
 }

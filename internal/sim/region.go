@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"piivault/internal/audit"
@@ -118,6 +119,10 @@ func (w *World) wire(r *Region) error {
 	cfg.Catalog, cfg.Policies = types, policies
 	r.keys = authz.NewKeys(authz.KeysConfig{Tables: cfg.Controls, Now: w.cfg.Now, Random: w.cfg.Random, Logger: w.cfg.Logger})
 	cfg.Keys = r.keys
+	cfg.Budgets = authz.NewBudgets(authz.BudgetsConfig{
+		Counters: authzembedded.NewCounters(r.engine), Limits: *w.cfg.Limits, Now: w.cfg.Now, Logger: w.cfg.Logger,
+		Share: authz.Share{Index: slices.IndexFunc(w.Regions, func(o *Region) bool { return o == r }), Of: len(w.Regions)},
+	})
 	if w.cfg.Wrap != nil {
 		w.cfg.Wrap(r.Name, &cfg)
 	}

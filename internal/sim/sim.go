@@ -37,6 +37,10 @@ type Config struct {
 	Logger  zerolog.Logger
 	// ErasureQuiet, RepairEvery, PollEvery: see vault.Config.
 	ErasureQuiet, RepairEvery, PollEvery time.Duration
+	// Limits are the budgets of every principal and tenant. Default
+	// authz.DefaultLimits for principals and, so that a bulk job can be tried
+	// with a key that has limits of its own, unbounded ones for tenants.
+	Limits *authz.BudgetLimits
 	// Wrap may replace parts of a region's vault before it is made: how tests
 	// inject failing tables and logs.
 	Wrap func(region string, cfg *vault.Config)
@@ -62,6 +66,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.OnPoison == nil {
 		c.OnPoison = func(string, error) {}
+	}
+	if c.Limits == nil {
+		c.Limits = &authz.BudgetLimits{Principal: authz.DefaultLimits().Principal, Tenant: authz.Unbounded().Tenant}
 	}
 	if c.Engine == nil {
 		c.Engine = func(string, *wal.Options) {}
@@ -138,7 +145,7 @@ func (w *World) Region(name string) *Region {
 }
 
 // Bootstrap makes tenant default, where it is missing, and an API key with
-// every role that works in every region. The credential is returned this once.
+// every role and no limits that works in every region. The credential is returned this once.
 func (w *World) Bootstrap(ctx context.Context) (secret.Text, error) {
 	local := w.Regions[0]
 	tenant, err := authz.FindTenant(ctx, local.control, "default")
@@ -147,7 +154,7 @@ func (w *World) Bootstrap(ctx context.Context) (secret.Text, error) {
 			return secret.Text{}, fmt.Errorf("create tenant default: %w", err)
 		}
 	}
-	_, credential, _, err := local.keys.Create(ctx, tenant.ID, authz.NewKey{Name: "dev", Roles: authz.Roles()})
+	_, credential, _, err := local.keys.Create(ctx, tenant.ID, authz.NewKey{Name: "dev", Roles: authz.Roles(), Limits: new(authz.Unbounded().Principal)})
 	if err != nil {
 		return secret.Text{}, fmt.Errorf("create the dev key: %w", err)
 	}

@@ -16,7 +16,7 @@ func (v *Vault) CreateKey(ctx context.Context, c Call, req NewKeyRequest) (NewKe
 	if err := v.admin(ctx, c, actionCreateKey); err != nil {
 		return NewKeyResult{}, err
 	}
-	key := authz.NewKey{Name: req.Name, Roles: req.Roles}
+	key := authz.NewKey{Name: req.Name, Roles: req.Roles, Limits: v.limits(req.Budget)}
 	if req.Expires != "" {
 		at, err := time.Parse(time.RFC3339, req.Expires)
 		if err != nil || !at.After(v.Now()) {
@@ -34,6 +34,22 @@ func (v *Vault) CreateKey(ctx context.Context, c Call, req NewKeyRequest) (NewKe
 	return NewKeyResult{ID: id, Key: credential, NotReached: missed}, nil
 }
 
+// limits are a key's own, completed by the deployment's; nil for none.
+func (v *Vault) limits(b *KeyBudget) *authz.PrincipalLimits {
+	if b == nil {
+		return nil
+	}
+	l := v.Budgets.Limits().Principal
+	for _, k := range []struct{ own, of *Limit }{
+		{b.Plain, &l.Plain}, {b.Masked, &l.Masked}, {b.Misses, &l.Misses}, {b.Guesses, &l.Guesses}, {b.Subjects, &l.Subjects},
+	} {
+		if k.own != nil {
+			*k.of = *k.own
+		}
+	}
+	return &l
+}
+
 // keyCode is the contract's code for what authz refuses about a key.
 func keyCode(code string) string {
 	switch code {
@@ -41,6 +57,8 @@ func keyCode(code string) string {
 		return "invalid_roles"
 	case "bad_expiry":
 		return "invalid_expires_at"
+	case "bad_budget":
+		return "invalid_budget"
 	default:
 		return "invalid_name"
 	}

@@ -24,6 +24,9 @@ func (v *Vault) Detokenize(ctx context.Context, c Call, req DetokenizeRequest) (
 	if err := l.find(ctx); err != nil {
 		return DetokenizeResult{}, err
 	}
+	if err := l.spend(ctx, req.Continue); err != nil {
+		return DetokenizeResult{}, err
+	}
 	if err := l.refusal(); err != nil && !req.Continue {
 		if _, auditErr := v.note(ctx, l.entries(true)...); auditErr != nil {
 			return DetokenizeResult{}, auditErr
@@ -82,7 +85,7 @@ func (l *lookup) release(ctx context.Context, partial bool) (DetokenizeResult, e
 	if err != nil {
 		return DetokenizeResult{}, auditUnavailable(err)
 	}
-	result := DetokenizeResult{Items: make([]Revealed, len(l.items)), Audit: receipt}
+	result := DetokenizeResult{Items: make([]Revealed, len(l.items)), Audit: receipt, Budget: budgetLeft(l.remaining)}
 	for i := range l.items {
 		result.Items[i].Err = l.items[i].refusal()
 	}

@@ -15,6 +15,7 @@ var (
 	ErrForbidden       = errors.New("forbidden")       // 403
 	ErrNotFound        = errors.New("not found")       // 404
 	ErrConflict        = errors.New("conflict")        // 409
+	ErrOverBudget      = errors.New("over budget")     // 429
 	ErrUnavailable     = errors.New("unavailable")     // 503
 	ErrCorrupt         = errors.New("corrupt")         // 500
 )
@@ -25,7 +26,7 @@ type Error struct {
 	Kind       error
 	Code       string
 	Message    string
-	RetryAfter time.Duration // of ErrUnavailable; 0: a second
+	RetryAfter time.Duration // of ErrUnavailable and ErrOverBudget; 0: a second
 	Items      []ItemError   // of a batch refused as a whole, by index
 	Cause      error         // for the log, never for the caller
 }
@@ -77,6 +78,15 @@ func itemsRefused(kind error, items []ItemError) *Error {
 		}
 	}
 	return e
+}
+
+// itemsOverBudget refuses a batch for a budget that is spent. It lists no
+// items: which of them exist is what a spent budget no longer tells.
+func itemsOverBudget(retryAfter time.Duration) *Error {
+	if retryAfter == 0 {
+		retryAfter = 24 * time.Hour // the limit is 0: it may be another tomorrow
+	}
+	return &Error{Kind: ErrOverBudget, Code: "over_budget", Message: overBudgetMessage, RetryAfter: retryAfter}
 }
 
 // kmsCode names why no KMS opened or wrapped a data key.

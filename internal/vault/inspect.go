@@ -25,6 +25,9 @@ func (v *Vault) Inspect(ctx context.Context, c Call, tokens []secret.Text) ([]In
 	if err := l.find(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.spend(ctx, true); err != nil {
+		return nil, err
+	}
 	if _, err := v.note(ctx, l.entries(false)...); err != nil {
 		return nil, err
 	}

@@ -41,6 +41,8 @@ type lookup struct {
 	now             time.Time
 	decider         *decider
 	items           []sought
+	remaining       *authz.Remaining // of the caller's budgets
+	retryAfter      time.Duration    // of the items that are over budget
 }
 
 func (v *Vault) newLookup(c Call, action authz.Action, n int) *lookup {
@@ -178,7 +180,7 @@ var errMisses = errors.New("vault: the budget of misses is spent")
 // entry is the audit entry of what was decided about a token.
 func (l *lookup) entry(s *sought) audit.Entry {
 	e := l.v.entry(l.c, string(l.action), s.outcome)
-	e.Record, e.Purpose, e.Ticket, e.Reveal = s.ref.ID, l.purpose, l.ticket, string(s.reveal)
+	e.Record, e.Purpose, e.Ticket, e.Reveal, e.Budget = s.ref.ID, l.purpose, l.ticket, string(s.reveal), budgetState(l.remaining)
 	if s.record != nil {
 		e.Generation, e.Type, e.Subject = s.record.Generation, s.record.Type, s.record.Subject
 		decided(&e, s.decision)
@@ -208,6 +210,8 @@ func (s *sought) refusal() *ItemError {
 	switch s.outcome {
 	case audit.Authorized:
 		return nil
+	case audit.OverBudget:
+		return overBudget(s.index)
 	case audit.Failed:
 		return &ItemError{Index: s.index, Code: "integrity", Message: corruptMessage}
 	case audit.NotYetVisible:
@@ -227,11 +231,13 @@ func (l *lookup) refusal() error {
 			continue
 		}
 		items = append(items, *e)
-		if e.Code == "not_yet_visible" && !errors.Is(kind, ErrCorrupt) {
-			kind = ErrUnavailable
-		}
-		if e.Code == "integrity" {
+		switch {
+		case e.Code == "over_budget":
+			return itemsOverBudget(l.retryAfter)
+		case e.Code == "integrity":
 			kind = ErrCorrupt
+		case e.Code == "not_yet_visible" && !errors.Is(kind, ErrCorrupt):
+			kind = ErrUnavailable
 		}
 	}
 	if len(items) == 0 {

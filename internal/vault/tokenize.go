@@ -51,6 +51,9 @@ type batch struct {
 	req    *TokenizeRequest
 	now    time.Time
 	drafts []draft
+
+	remaining  *authz.Remaining // of the caller's budgets
+	retryAfter time.Duration    // of the items that are over budget
 }
 
 // Tokenize keeps each value and answers with a token for it, in the order of
@@ -77,6 +80,12 @@ func (v *Vault) Tokenize(ctx context.Context, c Call, req TokenizeRequest) ([]To
 		return nil, err
 	}
 	b.assignTokens()
+	if err := b.refusal(); err != nil {
+		return nil, err
+	}
+	if err := b.spend(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.store(ctx); err != nil {
 		return nil, err
 	}
@@ -186,6 +195,8 @@ func (b *batch) refusal() error {
 		}
 		items = append(items, *e)
 		switch e.Code {
+		case "over_budget":
+			return itemsOverBudget(b.retryAfter)
 		case "forbidden":
 			kind = ErrForbidden
 		case "erasing", "erased":

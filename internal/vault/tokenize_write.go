@@ -33,6 +33,7 @@ func (b *batch) needs(d *draft) (store.New, bool) {
 func (b *batch) entry(d *draft, outcome audit.Outcome) audit.Entry {
 	e := b.v.entry(b.c, string(authz.ActionTokenize), outcome)
 	e.Record, e.Generation, e.Subject, e.DataKey, e.Copies = d.ref.ID, d.gen, d.subject, d.sealed.DataKey, d.sealed.Present
+	e.Budget = budgetState(b.remaining)
 	if d.typ != nil {
 		e.Type = d.typ.Name
 	}

@@ -16,6 +16,10 @@ type (
 	Reveal = authz.Reveal
 	// AuditEntry is one audited fact with its place in the log.
 	AuditEntry = audit.Found
+	// PrincipalLimits are one principal's budget.
+	PrincipalLimits = authz.PrincipalLimits
+	// Limit bounds one kind of use by the hour and by the day.
+	Limit = authz.Limit
 	// KeyInfo describes an API key without its secret.
 	KeyInfo = authz.KeyInfo
 )
@@ -83,8 +87,9 @@ type Revealed struct {
 
 // DetokenizeResult is the values and the place of their audit entries.
 type DetokenizeResult struct {
-	Items []Revealed
-	Audit audit.Receipt
+	Items  []Revealed
+	Audit  audit.Receipt
+	Budget *BudgetLeft // nil: nothing was drawn on
 }
 
 // Inspected is a record's metadata; nothing in it is derived from the value.
@@ -114,11 +119,6 @@ type EraseResult struct {
 	Regions  []RegionConfirmed
 }
 
-// RegionConfirmed is one region's part of an erasure.
-type RegionConfirmed struct {
-	Name      string
-	Confirmed bool
-}
 // ReplayResult counts what a replay of erasures went through.
 type ReplayResult struct {
 	Jobs    int // erase jobs of the control table
@@ -126,6 +126,11 @@ type ReplayResult struct {
 	Buried  int // generations that had come back and are gone again
 }
 
+// RegionConfirmed is one region's part of an erasure.
+type RegionConfirmed struct {
+	Name      string
+	Confirmed bool
+}
 
 // TypeInfo describes a configured type.
 type TypeInfo struct {
@@ -152,11 +157,6 @@ type RegionsResult struct {
 type RepairStatus struct {
 	Running                              bool
 	Scanned, Repaired, Remaining, Failed int
-}
-
-// NewKeyRequest asks for an API key.
-type NewKeyRequest struct {
-	Name    string
 	// RingScan: this pass looks, or looked, for records of older ring epochs;
 	// Outdated is how many it knows to be left, part of Remaining.
 	RingScan bool
@@ -165,9 +165,19 @@ type NewKeyRequest struct {
 	RingDone []string // regions in which no record of an older epoch is left
 	// Superseded: a newer ring is in use, and this instance repairs nothing.
 	Superseded bool
+}
+
+// NewKeyRequest asks for an API key.
+type NewKeyRequest struct {
+	Name    string
 	Roles   []Role
 	Expires string // RFC 3339, or ""
+	// Budget is the key's own; nil: the deployment's.
+	Budget *KeyBudget
 }
+
+// KeyBudget is a key's own limits; nil members: the deployment's.
+type KeyBudget struct{ Plain, Masked, Misses, Guesses, Subjects *Limit }
 
 // NewKeyResult carries the credential, shown this once.
 type NewKeyResult struct {

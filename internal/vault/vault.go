@@ -49,6 +49,7 @@ type Config struct {
 	Catalog  *pii.Catalog
 	Policies *authz.Policies
 	Keys     *authz.Keys
+	Budgets  *authz.Budgets
 	Now      func() time.Time
 	Random   io.Reader
 	Logger   zerolog.Logger
@@ -65,12 +66,12 @@ type Config struct {
 	// RepairEvery is the reconciler's period beside being woken by a region
 	// that came back. Default 1 minute.
 	RepairEvery time.Duration
-	// SweepEvery is the sweeper's period. Default 1 minute.
 	// RepairRate bounds the records that repair takes up a second. Default 200.
 	RepairRate float64
 	// RepairWorkers is how many records repair rewraps at once. Default 8; 1:
 	// one after the other, on the reconciler's goroutine.
 	RepairWorkers int
+	// SweepEvery is the sweeper's period. Default 1 minute.
 	SweepEvery time.Duration
 	// BeatEvery is the period of the heartbeat by which the other regions know
 	// the replication lag. Default 5 s.
@@ -86,13 +87,13 @@ func (c *Config) setDefaults() {
 	setDefault(&c.RepairEvery, time.Minute)
 	setDefault(&c.SweepEvery, time.Minute)
 	setDefault(&c.BeatEvery, 5*time.Second)
-	if c.RemoteMisses == 0 {
 	if c.RepairRate == 0 {
 		c.RepairRate = 200
 	}
 	if c.RepairWorkers == 0 {
 		c.RepairWorkers = 8
 	}
+	if c.RemoteMisses == 0 {
 		c.RemoteMisses = 50
 	}
 }
@@ -150,7 +151,7 @@ func (v *Vault) Start(ctx context.Context) error {
 // sweeping, heartbeats, KMS probes, data keys ahead) and returns when ctx is done and all of it has ended.
 func (v *Vault) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){v.Keys.Run, v.Ring.Run, v.Sealer.Run, v.jobs.run, v.repair.run, v.sweep, v.beat} {
+	for _, loop := range []func(context.Context){v.Keys.Run, v.Budgets.Run, v.Ring.Run, v.Sealer.Run, v.jobs.run, v.repair.run, v.sweep, v.beat} {
 		wg.Go(func() { loop(ctx) })
 	}
 	wg.Wait()

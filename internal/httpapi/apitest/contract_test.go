@@ -152,6 +152,9 @@ func reach(doc *openapi3.T, ref string, seen map[string]bool) {
 	name := ref[strings.LastIndex(ref, "/")+1:]
 	seen[name] = true
 	for _, p := range doc.Components.Schemas[name].Value.Properties {
+		if p.Ref != "" {
+			reach(doc, p.Ref, seen)
+		}
 		if p.Value.Items != nil && p.Value.Items.Ref != "" {
 			reach(doc, p.Value.Items.Ref, seen)
 		}

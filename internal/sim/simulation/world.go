@@ -19,6 +19,7 @@ import (
 	"piivault/internal/audit"
 	auditdynamo "piivault/internal/audit/dynamo"
 	"piivault/internal/authz"
+	"piivault/internal/authz/authztest"
 	authzdynamo "piivault/internal/authz/dynamo"
 	"piivault/internal/crypto"
 	"piivault/internal/crypto/localkms"
@@ -266,6 +267,9 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 	}
 	cfg.Sealer = crypto.NewSealer(cfg.Ring, now, random)
 	cfg.Keys = authz.NewKeys(authz.KeysConfig{Tables: cfg.Controls, Now: now, Random: random, PollEvery: 10 * time.Second, Logger: zerolog.Nop()})
+	cfg.Budgets = authz.NewBudgets(authz.BudgetsConfig{
+		Counters: authztest.NewMemoryCounters(now), Limits: authz.Unbounded(), Share: authz.Share{Of: 1}, Now: now, Logger: zerolog.Nop(),
+	})
 	if i.vault, err = vault.New(cfg); err != nil {
 		return fmt.Errorf("simulation: %w", err)
 	}

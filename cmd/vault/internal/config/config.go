@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"piivault/internal/authz"
 	"piivault/internal/crypto"
 	"piivault/internal/dynamo"
 	"piivault/internal/httpapi"
@@ -46,9 +47,11 @@ type Config struct {
 	Regions  []Region // in the ring's order
 	Ring     Ring
 	Prefetch crypto.PrefetchConfig
-	Types    []pii.Type
-	Limits   httpapi.Limits
-	Drain    Drain
+	// Budgets bound what each principal and tenant learns (design §8).
+	Budgets authz.BudgetLimits
+	Types   []pii.Type
+	Limits  httpapi.Limits
+	Drain   Drain
 	// ErasureQuiet must be longer than the replication lag (vault.Config).
 	ErasureQuiet time.Duration
 	// TwoRegions: a record is in a second region's table before it is
@@ -153,6 +156,7 @@ func defaults() *Config {
 		Listen: "127.0.0.1:8200", Metrics: "127.0.0.1:9090", LogLevel: "info", Store: DynamoDB,
 		TLS: TLS{MinVersion: tls.VersionTLS12}, Tables: dynamo.NamesWith("vault-"),
 		Ring:     Ring{Mode: crypto.Copies, MinCopies: 1, Epoch: 1},
+		Budgets:  authz.DefaultLimits(),
 		Prefetch: crypto.PrefetchConfig{MaxKeys: 4096, MaxAge: 30 * time.Second}, // some 6 MB
 		// The shortest deregistration that load balancers notice, and the longest request.
 		Tracing:      Tracing{Sample: 0.01},

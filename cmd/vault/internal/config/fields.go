@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"piivault/internal/authz"
 	"piivault/internal/crypto"
 	"piivault/internal/dynamo"
 	"piivault/internal/pii"
@@ -57,6 +58,10 @@ func (l *loader) fields() []field {
 			{"max_keys", false, into(&c.Prefetch.MaxKeys, between(0, 1<<20))},
 			{"max_age", false, into(&c.Prefetch.MaxAge, durationOf(time.Second, 10*time.Minute))},
 		})},
+		{"budgets", true, l.nested([]field{
+			{"principal", true, l.nested(append(l.budgets(&c.Budgets.Principal.Limits), l.budget("subjects", &c.Budgets.Principal.Subjects)))},
+			{"tenant", true, l.nested(l.budgets(&c.Budgets.Tenant))},
+		})},
 		{"allow_local_kms", false, into(&l.allowLocalKMS, boolOf)},
 		{"types", true, l.types},
 		{"limits", true, l.nested(l.limits())},
@@ -67,6 +72,32 @@ func (l *loader) fields() []field {
 		{"erasure_quiet", false, into(&c.ErasureQuiet, durationOf(time.Second, 24*time.Hour))},
 		{"durability", false, into(&c.TwoRegions, durabilityOf)},
 	}
+}
+
+func (l *loader) budgets(b *authz.Limits) []field {
+	return []field{
+		l.budget(string(authz.BudgetPlain), &b.Plain), l.budget(string(authz.BudgetMasked), &b.Masked),
+		l.budget(string(authz.BudgetMisses), &b.Misses), l.budget(string(authz.BudgetGuesses), &b.Guesses),
+	}
+}
+
+// budget is one limit; both of its members must be given, or neither.
+func (l *loader) budget(name string, limit *authz.Limit) field {
+	return field{name, true, func(path string, v *value) error {
+		own := authz.Limit{Hour: -1, Day: -1}
+		err := l.mapping(path, v, []field{
+			{"hour", false, into(&own.Hour, between[int64](0, authz.MaxLimit))},
+			{"day", false, into(&own.Day, between[int64](0, authz.MaxLimit))},
+		})
+		switch {
+		case err != nil || own == authz.Limit{Hour: -1, Day: -1}:
+			return err
+		case own.Hour < 0 || own.Day < own.Hour:
+			return l.mistake(path, "a budget has an hour and a day, which is not less")
+		}
+		*limit = own
+		return nil
+	}}
 }
 
 func (l *loader) limits() []field {

@@ -153,6 +153,18 @@ func TestPrefetchRefillsAtOnce(t *testing.T) {
 	}
 }
 
+// The first need is met at once, not at the next second.
+func TestPrefetchBeginsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAhead(t, 2, keepAhead)
+		a.at(t, 200*time.Millisecond, 3, boundValue("x"))
+		if s := a.stats(); s.Ready != 1 {
+			t.Errorf("%+v after three uses", s)
+		}
+		a.stop()
+	})
+}
+
 // The bound holds from the first burst on.
 func TestPrefetchBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

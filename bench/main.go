@@ -30,6 +30,7 @@ type config struct {
 	turn        time.Duration
 	tokens      int
 	codec       bool
+	sdk         bool
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -51,8 +52,12 @@ func run(args []string, out, errOut io.Writer) int {
 	flags.DurationVar(&c.turn, "turn", 1500*time.Millisecond, "length of a turn")
 	flags.IntVar(&c.tokens, "tokens", 10_000, "tokens that detokenize picks from")
 	flags.BoolVar(&c.codec, "codec", true, "run the codec's benchmarks first")
+	flags.BoolVar(&c.sdk, "sdk", false, "instead: what a request costs on DynamoDB and KMS over the bare SDK calls of the same work")
 	if err := flags.Parse(args); err != nil {
 		return 2
+	}
+	if c.sdk {
+		return report(errOut, sdk(ctx, c.rounds, out))
 	}
 	return report(errOut, bench(ctx, c, out, errOut))
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"piivault/internal/awshttp"
 )
 
 const (
@@ -18,6 +20,7 @@ const (
 // the context ends. again reports that an attempt before the last may have
 // been applied: then a condition that failed may have met our own write.
 func (c *Client) call(ctx context.Context, op string, try func(context.Context) error) (again bool, err error) {
+	awshttp.Deepen()
 	for attempt := 1; ; attempt++ {
 		f, err := c.once(ctx, try)
 		if err == nil {

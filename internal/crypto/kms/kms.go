@@ -81,6 +81,7 @@ func (k *KMS) Close() { k.closeIdle() }
 // GenerateDataKey implements crypto.KMS.
 func (k *KMS) GenerateDataKey(ctx context.Context, keyARN string, encryptionContext map[string]string) (secret.Key, []byte, error) {
 	const op = "generate a data key"
+	awshttp.Deepen()
 	out, err := k.api.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
 		KeyId: &keyARN, KeySpec: types.DataKeySpecAes256, EncryptionContext: encryptionContext,
 	})
@@ -101,6 +102,7 @@ func (k *KMS) GenerateDataKey(ctx context.Context, keyARN string, encryptionCont
 // Encrypt implements crypto.KMS.
 func (k *KMS) Encrypt(ctx context.Context, keyARN string, key secret.Key, encryptionContext map[string]string) ([]byte, error) {
 	const op = "encrypt"
+	awshttp.Deepen()
 	if key.IsZero() {
 		return nil, errors.New("kms: no key to encrypt")
 	}
@@ -119,6 +121,7 @@ func (k *KMS) Encrypt(ctx context.Context, keyARN string, key secret.Key, encryp
 // Decrypt implements crypto.KMS.
 func (k *KMS) Decrypt(ctx context.Context, keyARN string, ciphertext []byte, encryptionContext map[string]string) (secret.Key, error) {
 	const op = "decrypt"
+	awshttp.Deepen()
 	if len(ciphertext) == 0 || len(ciphertext) > maxCiphertext {
 		return secret.Key{}, fmt.Errorf("kms: %s: no length of a ciphertext: %w", op, crypto.ErrInvalidCiphertext)
 	}

@@ -86,21 +86,24 @@ func (v *Vault) scan(ctx context.Context, below uint64, fn func([]store.Row) err
 	}
 	for i := range scanSegments {
 		part := store.Part{Segment: (int(start[0]) + i) % scanSegments, Segments: scanSegments, Below: below}
-		for page := (store.Page{Limit: scanPage}); ; {
-			rows, next, err := v.local.Scan(ctx, part, page)
-			if err == nil {
-				err = fn(rows)
-			}
-			if err != nil {
-				return err
-			}
-			if next == "" {
-				break
-			}
-			page.After = next
+		if err := v.scanPart(ctx, part, fn); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (v *Vault) scanPart(ctx context.Context, part store.Part, fn func([]store.Row) error) error {
+	for page := (store.Page{Limit: scanPage}); ; {
+		rows, next, err := v.local.Scan(ctx, part, page)
+		if err == nil {
+			err = fn(rows)
+		}
+		if err != nil || next == "" {
+			return err
+		}
+		page.After = next
+	}
 }
 
 // ringEmpty takes note of a pass that found nothing.

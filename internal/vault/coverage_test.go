@@ -1,0 +1,84 @@
+package vault_test
+
+import (
+	"testing"
+	"time"
+
+	"piivault/internal/authz"
+	"piivault/internal/crypto/localkms"
+	"piivault/internal/vault"
+)
+
+func (rw *ringWorld) coverage(v *vault.Vault) vault.CoverageResult {
+	rw.t.Helper()
+	c, err := v.Coverage(rw.t.Context(), rw.admin)
+	if err != nil {
+		rw.t.Fatal(err)
+	}
+	return c
+}
+
+// G3: at any time one call tells what could not be read if a region were lost.
+func TestCoverage(t *testing.T) {
+	rw := newRingWorld(t)
+	rw.some(rw.a, 3)
+	rw.b.BeatPass(t.Context())
+	rw.settle()
+	rw.clock.advance(7 * time.Second)
+	c := rw.coverage(rw.a)
+	if c.Records != 3 || c.Degraded != 0 || c.Unreadable != 0 || c.TenantSecrets != 1 || c.Outdated != 0 || c.Epoch != 1 {
+		t.Fatalf("healthy: %+v", c)
+	}
+	for _, r := range c.Regions {
+		if r.KMS != "up" || r.IfLost != 0 || r.SecretsIfLost != 0 || r.MissingCopies != 0 {
+			t.Errorf("healthy: %+v", r)
+		}
+	}
+	if c.Regions[0].LagKnown || !c.Regions[1].LagKnown || c.Regions[1].Lag.Round(time.Second) != 7*time.Second {
+		t.Errorf("lag %+v", c.Regions)
+	}
+	rw.keyDown("b")
+	rw.some(rw.a, 2)
+	rw.a.ProbePass(t.Context())
+	if c = rw.coverage(rw.a); c.Degraded != 2 || c.Regions[0].IfLost != 5 || c.Regions[0].SecretsIfLost != 1 || c.Regions[1].IfLost != 0 || c.Regions[1].MissingCopies != 2 {
+		t.Errorf("with B down all hangs on A: %+v", c)
+	}
+	rw.keyDown()
+	rw.a.ProbePass(t.Context())
+	if c = rw.coverage(rw.a); c.Regions[0].IfLost != 2 || c.Regions[0].SecretsIfLost != 0 || c.Unreadable != 0 {
+		t.Errorf("two records lack B's copy: %+v", c)
+	}
+	rw.kms["a"].SetFault(localkms.Denied, 0) // somebody disabled a key: its copies do not count
+	rw.a.ProbePass(t.Context())
+	if c = rw.coverage(rw.a); c.Unreadable != 2 || c.Regions[0].IfLost != 2 || c.Regions[1].IfLost != 5 || c.Regions[0].KMS != "denied" {
+		t.Errorf("with A's key disabled: %+v", c)
+	}
+	rw.keyDown()
+	added := rw.with(regionA, 2, abc())
+	if c = rw.coverage(added); c.Outdated != 5 || c.Degraded != 5 || c.Regions[2].MissingCopies != 5 {
+		t.Errorf("a region added: %+v", c)
+	}
+	added.RepairPass(t.Context())
+	if c = rw.coverage(added); c.Outdated != 0 || c.Degraded != 0 || c.Regions[0].IfLost != 0 {
+		t.Errorf("and repaired: %+v", c)
+	}
+}
+
+func TestCoverageIsForOperators(t *testing.T) {
+	rw := newRingWorld(t)
+	if _, err := rw.a.Coverage(t.Context(), rw.as(authz.RoleOperator)); err != nil {
+		t.Errorf("an operator: %v", err)
+	}
+	_, err := rw.a.Coverage(t.Context(), rw.as(authz.RoleReader))
+	wantCode(t, err, vault.ErrForbidden, "forbidden")
+}
+
+func TestCoverageLeavesOutWhatExpired(t *testing.T) {
+	rw := newRingWorld(t)
+	rw.token(rw.a, "note", "call back")
+	rw.token(rw.a, "email", "ann@example.com")
+	rw.clock.advance(2 * time.Hour)
+	if c := rw.coverage(rw.a); c.Records != 1 {
+		t.Errorf("%d records, want 1", c.Records)
+	}
+}

@@ -3,6 +3,8 @@ package simdynamo
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -329,7 +331,7 @@ func (r *Region) page(t *table, index *string, rows []dynamo.Item, limit *int32)
 	return rows, key
 }
 
-// Scan implements dynamo.Data for indexes.
+// Scan implements dynamo.Data.
 func (r *Region) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...option) (*dynamodb.ScanOutput, error) {
 	if err := r.lock(ctx); err != nil {
 		return nil, err
@@ -339,9 +341,12 @@ func (r *Region) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...option) 
 	if err != nil {
 		return nil, err
 	}
-	order := t.order(aws.ToString(in.IndexName))
+	if in.IndexName == nil {
+		return r.scanTable(t, in)
+	}
+	order := t.order(*in.IndexName)
 	var rows []dynamo.Item
-	for _, of := range t.byIndex[aws.ToString(in.IndexName)] {
+	for _, of := range t.byIndex[*in.IndexName] {
 		for _, item := range of {
 			if in.ExclusiveStartKey == nil || order(item, in.ExclusiveStartKey) > 0 {
 				rows = append(rows, item)
@@ -355,4 +360,44 @@ func (r *Region) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...option) 
 		out.Items = append(out.Items, clone(item))
 	}
 	return out, nil
+}
+
+// scanTable is a Scan of a segment of a table. Limit counts what is looked at,
+// before the filter.
+func (r *Region) scanTable(t *table, in *dynamodb.ScanInput) (*dynamodb.ScanOutput, error) {
+	filter := expression{{}}
+	if in.FilterExpression != nil {
+		var err error
+		if filter, err = r.parse(*in.FilterExpression); err != nil {
+			return nil, err
+		}
+	}
+	var rows []dynamo.Item
+	for _, key := range slices.SortedFunc(maps.Keys(t.rows), compareKeys) {
+		item := t.rows[key].Item
+		if item == nil || in.TotalSegments != nil && segmentOf(key.PK, *in.TotalSegments) != aws.ToInt32(in.Segment) {
+			continue
+		}
+		if in.ExclusiveStartKey == nil || compareKeys(key, keyOf(in.ExclusiveStartKey)) > 0 {
+			rows = append(rows, item)
+		}
+	}
+	rows, last := r.page(t, nil, rows, in.Limit)
+	out := &dynamodb.ScanOutput{LastEvaluatedKey: last}
+	for _, item := range rows {
+		ok, err := filter.holds(item, scope{in.ExpressionAttributeNames, in.ExpressionAttributeValues})
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out.Items = append(out.Items, project(item, in.ProjectionExpression, in.ExpressionAttributeNames))
+		}
+	}
+	return out, nil
+}
+
+func segmentOf(pk string, of int32) int32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(pk))
+	return int32(h.Sum32() % uint32(of)) //nolint:gosec // G115: below of
 }

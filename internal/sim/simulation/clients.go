@@ -105,10 +105,9 @@ func (w *World) begin() {
 		return
 	}
 	op := &operation{on: i, patient: !w.oneIn(4)}
-	if !w.oracle.draw(op) {
-		return
+	if w.oracle.draw(op); op.on != nil {
+		w.launch(op)
 	}
-	w.launch(op)
 }
 
 // serving draws an instance that takes requests. One that has not got the

@@ -42,6 +42,7 @@ func (o *oracle) final() {
 		}
 	}
 	o.verifyLogs()
+	o.linearize()
 }
 
 // unsettled says what is not yet as it will be.

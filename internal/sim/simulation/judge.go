@@ -18,6 +18,11 @@ func (o *oracle) judge(out *outcome) {
 	}
 	o.counts[string(op.kind)+" "+code]++
 	o.w.tracef("%s op %d %s: %s", op.on.name, op.id, op.describe(), code)
+	defer func() {
+		if op.held != nil && op.kind != tamper && op.kind != inspect {
+			o.events = append(o.events, event{op.held, op.on.region, op.kind, code, op.begun, out.at})
+		}
+	}()
 	if lost {
 		if op.try != nil {
 			op.try.ended = out.at.Add(lateWrites)

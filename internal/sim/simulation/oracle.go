@@ -41,6 +41,7 @@ type attempt struct {
 type erasure struct {
 	held      *held  // or
 	subject   string // as sent
+	on        *region
 	begun     time.Time
 	acked     map[*region]time.Time
 	completed time.Time       // when every region had confirmed
@@ -70,6 +71,7 @@ type oracle struct {
 	busy       int
 	counts     map[string]int
 	violations []string
+	events     []event
 	ring       *crypto.Ring
 	lagged     time.Time       // when replication last lagged for longer than erasure assumes
 	written    map[string]bool // region, record and generation of every R that was ever there
@@ -118,15 +120,16 @@ func (o *oracle) openTenant(ctx context.Context, i *instance) {
 	}
 }
 
-// draw decides what a client does; false: nothing that could be done.
-func (o *oracle) draw(op *operation) bool {
+// draw decides what a client does, and where if not where it would have.
+func (o *oracle) draw(op *operation) {
 	w := o.w
 	n := w.random.IntN(100)
 	switch {
 	case n < 45 || len(o.held) == 0:
 		op.kind = tokenize
 		o.drawValue(op)
-		return true
+		o.keepHome(op)
+		return
 	case n < 80:
 		op.kind = detokenize
 	case n < 85:
@@ -137,7 +140,7 @@ func (o *oracle) draw(op *operation) bool {
 		op.kind = eraseWhole
 		op.subject = fmt.Sprintf("subject-%d", w.random.IntN(subjects))
 		op.erasure = &erasure{subject: op.subject, acked: map[*region]time.Time{}}
-		return true
+		return
 	default:
 		op.kind = tamper
 	}
@@ -145,7 +148,19 @@ func (o *oracle) draw(op *operation) bool {
 	if op.kind == eraseToken {
 		op.erasure = &erasure{held: op.held, acked: map[*region]time.Time{}}
 	}
-	return true
+	o.keepHome(op)
+}
+
+// keepHome lets every third token live in one region only.
+func (o *oracle) keepHome(op *operation) {
+	h := op.held
+	if h == nil || h.id%3 != 0 || len(h.attempts) == 0 || h.attempts[0].on == op.on.region {
+		return
+	}
+	at := slices.IndexFunc(h.attempts[0].on.instances, func(i *instance) bool { return i.ready && i.warm })
+	if op.on = nil; at >= 0 {
+		op.on = h.attempts[0].on.instances[at]
+	}
 }
 
 // drawHeld prefers what was made lately.
@@ -214,7 +229,7 @@ func (o *oracle) begun(op *operation) {
 			op.held.attempts = append(op.held.attempts, op.try)
 		}
 	case eraseToken, eraseWhole:
-		op.erasure.begun = now
+		op.erasure.on, op.erasure.begun = op.on.region, now
 		op.erasure.targets = o.targets(op.erasure)
 		o.erasures = append(o.erasures, op.erasure)
 	case detokenize, inspect, tamper:

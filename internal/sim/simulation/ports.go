@@ -149,6 +149,9 @@ func (t *tables) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...option
 
 func (t *tables) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...option) (*dynamodb.ScanOutput, error) {
 	name := "scan " + *in.TableName + " " + aws.ToString(in.IndexName)
+	if in.TotalSegments != nil {
+		name += fmt.Sprintf("%d/%d", aws.ToInt32(in.Segment), *in.TotalSegments)
+	}
 	if in.ExclusiveStartKey != nil {
 		name += " from " + keyName(in.ExclusiveStartKey)
 	}

@@ -249,6 +249,7 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 	cfg := vault.Config{
 		Env: env, Now: now, Random: random, Logger: zerolog.Nop(), Catalog: w.types, Policies: w.rules,
 		ErasureQuiet: quiet, PollEvery: 700 * time.Millisecond, RepairEvery: 10 * time.Second, SweepEvery: 15 * time.Second, BeatEvery: 10 * time.Second,
+		RepairRate: 1e6, RepairWorkers: 1,
 	}
 	if err := w.tablesOf(ctx, i, &cfg); err != nil {
 		return err

@@ -33,6 +33,8 @@ const (
 	indexTable   = "vault-audit-index"
 	readTokens   = 50 // tokens a BatchGetItem: R#0 and X#0 of each
 	writeItems   = 25 // items a BatchWriteItem
+
+	patience = 20 * time.Second // a busy machine is no fault
 )
 
 func staticCredentials() aws.CredentialsProvider {
@@ -103,7 +105,7 @@ func openInstance(ctx context.Context) (_ *instance, err error) {
 }
 
 func (i *instance) storage(ctx context.Context, cfg *vault.Config) error {
-	client, err := dynamo.New(dynamo.Config{Region: i.tables.region, Credentials: staticCredentials(), Transport: i.tables})
+	client, err := dynamo.New(dynamo.Config{Region: i.tables.region, Credentials: staticCredentials(), Transport: i.tables, Attempt: patience})
 	if err != nil {
 		return err
 	}
@@ -114,6 +116,7 @@ func (i *instance) storage(ctx context.Context, cfg *vault.Config) error {
 	i.closes = append(i.closes, engine.Close)
 	log, err := auditdynamo.Open(ctx, auditdynamo.Config{
 		Client: client, Table: auditTable, Index: indexTable, Instance: "bench", Random: rand.Reader, Now: time.Now, Logger: cfg.Logger,
+		Patience: patience,
 	})
 	if err != nil {
 		return err
@@ -138,7 +141,7 @@ func (i *instance) keys(cfg *vault.Config) error {
 		if err != nil {
 			return err
 		}
-		regions = append(regions, crypto.Region{Name: s.region, KMS: client, KeyARN: s.arn()})
+		regions = append(regions, crypto.Region{Name: s.region, KMS: client, KeyARN: s.arn(), Timeout: patience})
 	}
 	ring, err := crypto.NewRing(crypto.RingConfig{Regions: regions, Local: i.tables.region, Mode: crypto.Copies, MinCopies: 1, Epoch: 1, Now: time.Now, Random: rand.Reader, Logger: cfg.Logger})
 	cfg.Ring, cfg.Sealer = ring, crypto.NewSealer(ring, time.Now, rand.Reader)

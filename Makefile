@@ -11,7 +11,7 @@ TOOLS := $(BIN)/.built
 
 export GOLANGCI_LINT_CACHE := $(CACHE)/golangci-lint
 
-.PHONY: help dev test lint vet generate generated race bench clean
+.PHONY: help dev test lint vet generate generated race sim bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -39,6 +39,13 @@ race: $(TOOLS)
 	@$(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg \
 		--jsonfile-timing-events $(CACHE)/test.json -- -race -timeout 20m ./...
 	@! grep -o '"Action":"skip".*"Test":.*' $(CACHE)/test.json || { echo 'FAIL: a skipped test is a failed test' >&2; exit 1; }
+
+SEED  ?= 1
+SEEDS ?= 1000
+
+sim: ## simulated regions: SEED= the first, SEEDS= how many, STEPS=, TWICE=1, TRACE=file
+	@SIM_SEED=$(SEED) SIM_SEEDS=$(SEEDS) SIM_STEPS=$(STEPS) SIM_ONCE=$(if $(TWICE),,1) SIM_TRACE=$(abspath $(TRACE)) \
+		go test ./internal/sim/simulation -run '^TestSimulation$$' -count=1 -timeout 0 -v
 
 bench: ## codec, and requests as ratios to the floor
 	@go run ./bench

@@ -148,7 +148,7 @@ func (w *World) conclude(c *call, v verdict) {
 		err = c.failure(v)
 	}
 	note := ""
-	if c.orphan {
+	if c.orphan.Load() {
 		note = " (late)"
 	}
 	if v == answered && err != nil {

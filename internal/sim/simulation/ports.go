@@ -181,7 +181,7 @@ var errWiped = errors.New("simulation: the caller is gone")
 func (k *kms) park(ctx context.Context, name string, ec map[string]string, do func() error) error {
 	c := &call{name: k.to.name + " kms " + name + " " + ec["pv-key"], from: k.from, to: k.to.kms, chore: name == "check"}
 	c.do = func(part) error {
-		if c.orphan {
+		if c.orphan.Load() {
 			return errWiped
 		}
 		return do()

@@ -29,7 +29,7 @@ func (w *World) run(ctx context.Context) {
 // next begins a step: everything has run until it waits.
 func (w *World) next() {
 	w.chores()
-	w.step++
+	w.scheduler.begin()
 	if w.lag() > quiet-maxLag {
 		w.oracle.lagged = time.Now()
 	}
@@ -50,7 +50,7 @@ func (w *World) chores() {
 		w.settle()
 		done := false
 		for _, c := range w.waiting() {
-			if c.chore && !c.orphan && w.healthy(c) {
+			if c.chore && !c.orphan.Load() && w.healthy(c) {
 				w.finish(c, c.do(whole))
 				done = true
 			}
@@ -112,7 +112,7 @@ func (w *World) act() {
 // conclude1 looks at one call. One whose caller is gone is applied, late, or lost.
 func (w *World) conclude1(c *call) {
 	v := w.judge(c)
-	if c.orphan {
+	if c.orphan.Load() {
 		if v == unanswered || !c.write || w.oneIn(2) {
 			w.tracef("%s: lost", w.short(c.name))
 			w.finish(c, errNoReply)
@@ -127,7 +127,7 @@ func (w *World) conclude1(c *call) {
 func (w *World) advance(calls []*call) {
 	for _, c := range calls {
 		switch {
-		case c.orphan && time.Since(c.born) > lateWrites:
+		case c.orphan.Load() && time.Since(c.born) > lateWrites:
 			w.tracef("%s: lost", w.short(c.name))
 			w.finish(c, errNoReply)
 			return

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 )
@@ -40,7 +41,7 @@ type call struct {
 	step   int
 	err    error
 	done   chan struct{}
-	orphan bool // its caller has given up; guarded by scheduler.mu
+	orphan atomic.Bool // its caller has given up
 }
 
 // part says how much of a write is applied: all but for batches.
@@ -52,13 +53,13 @@ func whole(int) bool { return true }
 // run but for those under mu.
 type scheduler struct {
 	random *rand.Rand
-	step   int
 	trace  []string // the last lines
 	digest hash.Hash
 	keep   int // lines of trace kept
 	log    func(string)
 
-	mu    sync.Mutex // guards calls and what finishes
+	mu    sync.Mutex // guards step, calls and what finishes
+	step  int        // written by run alone
 	calls []*call
 	ended []*outcome // of client operations
 	news  []string   // of instances, to be sorted
@@ -94,6 +95,13 @@ func (s *scheduler) upTo(d time.Duration) time.Duration {
 }
 
 func pick[T any](s *scheduler, from []T) T { return from[s.random.IntN(len(from))] }
+
+// begin begins a step.
+func (s *scheduler) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.step++
+}
 
 // settle lets everything run until it waits, and a moment pass, so that no two
 // timers begun in different steps end at once.
@@ -139,7 +147,7 @@ func (s *scheduler) park(ctx context.Context, c *call) error {
 	case <-c.done:
 		return c.err
 	default:
-		c.orphan = true
+		c.orphan.Store(true)
 		return fmt.Errorf("simulation: %w", ctx.Err())
 	}
 }

@@ -3,14 +3,21 @@ package simulation_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"piivault/internal/sim/simulation"
 )
 
-// number is an environment variable's, or a default.
-func number(t *testing.T, name string, or uint64) uint64 {
+// shown is how many lines of a failing seed's trace are printed.
+const shown = 60
+
+// setting is an environment variable's number, or a default (make sim).
+func setting(t *testing.T, name string, or uint64) uint64 {
 	t.Helper()
 	text := os.Getenv(name)
 	if text == "" {
@@ -24,49 +31,92 @@ func number(t *testing.T, name string, or uint64) uint64 {
 }
 
 // run runs a seed, and writes its whole trace where SIM_TRACE says.
-func run(t *testing.T, dir string, seed uint64, suffix string) simulation.Result {
+func run(t *testing.T, cfg simulation.Config, suffix string) simulation.Result {
 	t.Helper()
-	cfg := simulation.Config{Seed: seed, Steps: int(number(t, "SIM_STEPS", 3000)), Dir: dir}
 	if path := os.Getenv("SIM_TRACE"); path != "" {
 		file, err := os.Create(path + suffix)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer file.Close()
+		defer func() { _ = file.Close() }()
 		cfg.Log = func(line string) { _, _ = fmt.Fprintln(file, line) }
 	}
 	return simulation.Run(t, cfg)
 }
 
+// totals are of all seeds.
+type totals struct {
+	mu         sync.Mutex // guards what follows
+	seeds      int
+	steps      int
+	violations int
+	virtual    time.Duration
+	operations map[string]int
+}
+
+func (s *totals) add(r simulation.Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seeds++
+	s.steps += r.Steps
+	s.virtual += r.Virtual
+	s.violations += min(1, len(r.Violations))
+	for k, v := range r.Operations {
+		s.operations[k] += v
+	}
+}
+
+// G1, G2, G3, G6, G8, G9 after every step of every seed, and that a seed is
+// the same twice. SIM_SEED is the first seed, SIM_SEEDS how many, SIM_STEPS
+// how long each, SIM_ONCE leaves out the second run, SIM_TRACE is a file for
+// the trace.
 func TestSimulation(t *testing.T) {
-	dir := t.TempDir()
-	if err := simulation.Prepare(dir); err != nil {
+	cfg := simulation.Config{Steps: int(setting(t, "SIM_STEPS", 3000)), Dir: t.TempDir(), Keep: shown} //nolint:gosec // G115: not so many
+	if err := simulation.Prepare(cfg.Dir); err != nil {
 		t.Fatal(err)
 	}
-	from, n := number(t, "SIM_SEED", 1), number(t, "SIM_SEEDS", 8)
-	total := map[string]int{}
-	once := os.Getenv("SIM_ONCE") != ""
-	for seed := from; seed < from+n; seed++ {
-		r := run(t, dir, seed, "")
-		for k, v := range r.Operations {
-			total[k] += v
+	first, n := setting(t, "SIM_SEED", 1), setting(t, "SIM_SEEDS", 12)
+	twice := os.Getenv("SIM_ONCE") == ""
+	sum := &totals{operations: map[string]int{}}
+	begun := time.Now()
+	var next atomic.Uint64
+	var failed atomic.Bool
+	t.Run("seeds", func(t *testing.T) {
+		for worker := range runtime.GOMAXPROCS(0) {
+			t.Run(strconv.Itoa(worker), func(t *testing.T) {
+				t.Parallel()
+				for i := next.Add(1) - 1; i < n && !failed.Load(); i = next.Add(1) - 1 {
+					cfg := cfg
+					cfg.Seed = first + i
+					if !one(t, cfg, twice, sum) {
+						failed.Store(true)
+					}
+				}
+			})
 		}
-		t.Logf("seed %d: %d steps, %v, %d", seed, r.Steps, r.Virtual, len(r.Violations))
-		if len(r.Violations) > 0 {
-			for _, line := range r.Trace {
-				t.Log(line)
-			}
-			t.Error(seed, r.Violations)
-			if os.Getenv("SIM_STOP") != "" {
-				return
-			}
+	})
+	took := time.Since(begun)
+	t.Logf("%d seeds, %d steps, %v simulated, %d seeds with violations, in %v (%.1f seeds/s)",
+		sum.seeds, sum.steps, sum.virtual.Round(time.Second), sum.violations, took.Round(time.Millisecond), float64(sum.seeds)/took.Seconds())
+	t.Logf("%v", sum.operations)
+}
+
+func one(t *testing.T, cfg simulation.Config, twice bool, sum *totals) bool {
+	t.Helper()
+	r := run(t, cfg, "")
+	sum.add(r)
+	if len(r.Violations) > 0 {
+		for _, line := range r.Trace[max(0, len(r.Trace)-shown):] {
+			t.Log(line)
 		}
-		if once {
-			continue
-		}
-		if again := run(t, dir, seed, ".again"); r.Hash != again.Hash {
-			t.Fatalf("seed %d: %s, then %s", seed, r.Hash, again.Hash)
+		t.Errorf("seed %d: %q\nreplay: make sim SEED=%d SEEDS=1 TRACE=sim.trace", cfg.Seed, r.Violations, cfg.Seed)
+		return false
+	}
+	if again := r; twice {
+		if again = run(t, cfg, ".again"); again.Hash != r.Hash {
+			t.Errorf("seed %d: trace %s, then %s\ncompare: make sim SEED=%d SEEDS=1 TWICE=1 TRACE=sim.trace; diff sim.trace sim.trace.again", cfg.Seed, r.Hash, again.Hash, cfg.Seed)
+			return false
 		}
 	}
-	t.Log(total)
+	return true
 }

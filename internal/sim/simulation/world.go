@@ -322,7 +322,7 @@ func (w *World) stop(i *instance) {
 		if c.from != i {
 			continue
 		}
-		if c.write && !c.orphan && w.oneIn(2) && !w.cut(i.region, c.to.region) && c.to.mode != hangs {
+		if c.write && !c.orphan.Load() && w.oneIn(2) && !w.cut(i.region, c.to.region) && c.to.mode != hangs {
 			w.tracef("%s: applied at the crash", w.short(c.name))
 			_ = c.do(func(int) bool { return w.oneIn(2) })
 		}

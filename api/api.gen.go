@@ -290,6 +290,33 @@ type BudgetLimit struct {
 	Hour int64 `json:"hour"`
 }
 
+// CoverageResponse What stays readable without each region.
+type CoverageResponse struct {
+	// CountedAt When the count began.
+	CountedAt string `json:"counted_at"`
+
+	// DegradedRecords Records that lack a key copy.
+	DegradedRecords int64 `json:"degraded_records"`
+
+	// OutdatedRecords Records of older ring epochs.
+	OutdatedRecords int64 `json:"outdated_records"`
+
+	// Records Records that have not expired; erased ones until they are swept.
+	Records int64 `json:"records"`
+
+	// Regions In the ring's order.
+	Regions []RegionCoverage `json:"regions"`
+
+	// RingEpoch The epoch of this instance's key ring.
+	RingEpoch int64 `json:"ring_epoch"`
+
+	// TenantSecrets Tenants' secrets.
+	TenantSecrets int64 `json:"tenant_secrets"`
+
+	// Unreadable Records that no region can open now.
+	Unreadable int64 `json:"unreadable"`
+}
+
 // CreateKeyRequest A key to create.
 type CreateKeyRequest struct {
 	// Budget What a key may learn, in all regions together; absent members are the deployment's defaults.
@@ -321,6 +348,9 @@ type CreateKeyResponse struct {
 type DataKeyInfo struct {
 	// ID `pv-key` of the encryption context, in CloudTrail too.
 	ID string `json:"id"`
+
+	// MaxFields How many fields the type's policy lets share a data key: what one KMS call could open at most.
+	MaxFields int64 `json:"max_fields,omitempty,omitzero"`
 
 	// Reused Whether the type's policy lets fields share a data key: then one KMS call opens several.
 	Reused bool `json:"reused"`
@@ -413,7 +443,9 @@ type EraseResponse struct {
 
 // InspectRequest Tokens to look at.
 type InspectRequest struct {
-	Items Batch[TokenItem] `json:"items"`
+	// Explain Say of each record who may read it.
+	Explain bool             `json:"explain,omitempty,omitzero"`
+	Items   Batch[TokenItem] `json:"items"`
 }
 
 // InspectResponse The items' answers, in the order of the request.
@@ -449,6 +481,9 @@ type InspectedItem struct {
 
 	// KeyCopies Which regions hold a copy of the record's key; each of them can open the record.
 	KeyCopies KeyCopies `json:"key_copies,omitempty,omitzero"`
+
+	// Readers With `explain`: the default roles that may read the value, asked with some purpose and no ticket.
+	Readers []Reader `json:"readers,omitempty,omitzero"`
 
 	// RingEpoch The key ring that wrapped its key.
 	RingEpoch int64 `json:"ring_epoch,omitempty,omitzero"`
@@ -567,6 +602,18 @@ type ProblemItem struct {
 	Retryable bool `json:"retryable"`
 }
 
+// Reader A default role that may read the value.
+type Reader struct {
+	// Policies The policies that permit it.
+	Policies []string `json:"policies"`
+
+	// Reveal How much of a value is shown.
+	Reveal Reveal `json:"reveal"`
+
+	// Role The role.
+	Role string `json:"role"`
+}
+
 // Readiness Whether this instance can do its work.
 type Readiness struct {
 	// Dependencies Sorted by name.
@@ -583,6 +630,27 @@ type RegionConfirmation struct {
 
 	// Name The region.
 	Name string `json:"name"`
+}
+
+// RegionCoverage What losing a region, or its KMS, would mean.
+type RegionCoverage struct {
+	// Kms `denied`: it answers, and refuses the use of the key.
+	Kms KmsState `json:"kms"`
+
+	// MissingCopies Records without this region's key copy.
+	MissingCopies int64 `json:"missing_copies"`
+
+	// Name The region's name.
+	Name string `json:"name"`
+
+	// ReplicationLagSeconds How far, at most, what the region wrote is behind here: what would be lost with it. Absent where it is not known, and for the local region.
+	ReplicationLagSeconds *float64 `json:"replication_lag_seconds,omitempty"`
+
+	// SecretsUnreadableIfLost Tenant secrets that none of the other regions could open.
+	SecretsUnreadableIfLost int64 `json:"secrets_unreadable_if_lost"`
+
+	// UnreadableIfLost Records that none of the other regions could open.
+	UnreadableIfLost int64 `json:"unreadable_if_lost"`
 }
 
 // RegionInfo A region of the key ring.
@@ -615,17 +683,32 @@ type RepairStatus struct {
 	// Failed Records that could not be repaired in this run.
 	Failed int64 `json:"failed"`
 
+	// Outdated Records of older ring epochs known to be left, part of `remaining`.
+	Outdated int64 `json:"outdated,omitempty,omitzero"`
+
 	// Remaining Records known to lack a copy.
 	Remaining int64 `json:"remaining"`
 
 	// Repaired Records that got their missing copies.
 	Repaired int64 `json:"repaired"`
 
+	// RingDone Regions in which no record of an older ring epoch is left.
+	RingDone []string `json:"ring_done,omitempty,omitzero"`
+
+	// RingEpoch The epoch of this instance's key ring.
+	RingEpoch int64 `json:"ring_epoch,omitempty,omitzero"`
+
+	// RingScan Whether this run looks for records of older ring epochs.
+	RingScan bool `json:"ring_scan,omitempty,omitzero"`
+
 	// Scanned Records looked at.
 	Scanned int64 `json:"scanned"`
 
 	// State What the reconciler does.
 	State RepairState `json:"state"`
+
+	// Superseded Whether a newer key ring is in use: then this instance repairs nothing.
+	Superseded bool `json:"superseded,omitempty,omitzero"`
 }
 
 // Reveal How much of a value is shown.
@@ -811,6 +894,9 @@ type ServerInterface interface {
 	// QueryAudit Query the audit log
 	// (POST /v1/audit/query)
 	QueryAudit(w http.ResponseWriter, r *http.Request)
+	// GetCoverage What stays readable without a region
+	// (GET /v1/coverage)
+	GetCoverage(w http.ResponseWriter, r *http.Request)
 	// Detokenize Get values back
 	// (POST /v1/detokenize)
 	Detokenize(w http.ResponseWriter, r *http.Request)
@@ -877,6 +963,12 @@ func (_ Unimplemented) Readyz(w http.ResponseWriter, r *http.Request) {
 // QueryAudit Query the audit log
 // (POST /v1/audit/query)
 func (_ Unimplemented) QueryAudit(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetCoverage What stays readable without a region
+// (GET /v1/coverage)
+func (_ Unimplemented) GetCoverage(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1016,6 +1108,20 @@ func (siw *ServerInterfaceWrapper) QueryAudit(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.QueryAudit(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCoverage operation middleware
+func (siw *ServerInterfaceWrapper) GetCoverage(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCoverage(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1333,6 +1439,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/audit/query", wrapper.QueryAudit)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/coverage", wrapper.GetCoverage)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/detokenize", wrapper.Detokenize)

@@ -296,6 +296,33 @@ type BudgetLimit struct {
 	Hour int64 `json:"hour"`
 }
 
+// CoverageResponse What stays readable without each region.
+type CoverageResponse struct {
+	// CountedAt When the count began.
+	CountedAt time.Time `json:"counted_at"`
+
+	// DegradedRecords Records that lack a key copy.
+	DegradedRecords int64 `json:"degraded_records"`
+
+	// OutdatedRecords Records of older ring epochs.
+	OutdatedRecords int64 `json:"outdated_records"`
+
+	// Records Records that have not expired; erased ones until they are swept.
+	Records int64 `json:"records"`
+
+	// Regions In the ring's order.
+	Regions []RegionCoverage `json:"regions"`
+
+	// RingEpoch The epoch of this instance's key ring.
+	RingEpoch int64 `json:"ring_epoch"`
+
+	// TenantSecrets Tenants' secrets.
+	TenantSecrets int64 `json:"tenant_secrets"`
+
+	// Unreadable Records that no region can open now.
+	Unreadable int64 `json:"unreadable"`
+}
+
 // CreateKeyRequest A key to create.
 type CreateKeyRequest struct {
 	// Budget What a key may learn, in all regions together; absent members are the deployment's defaults.
@@ -327,6 +354,9 @@ type CreateKeyResponse struct {
 type DataKeyInfo struct {
 	// ID `pv-key` of the encryption context, in CloudTrail too.
 	ID string `json:"id"`
+
+	// MaxFields How many fields the type's policy lets share a data key: what one KMS call could open at most.
+	MaxFields int64 `json:"max_fields,omitempty,omitzero"`
 
 	// Reused Whether the type's policy lets fields share a data key: then one KMS call opens several.
 	Reused bool `json:"reused"`
@@ -419,7 +449,9 @@ type EraseResponse struct {
 
 // InspectRequest Tokens to look at.
 type InspectRequest struct {
-	Items []TokenItem `json:"items"`
+	// Explain Say of each record who may read it.
+	Explain bool        `json:"explain,omitempty,omitzero"`
+	Items   []TokenItem `json:"items"`
 }
 
 // InspectResponse The items' answers, in the order of the request.
@@ -455,6 +487,9 @@ type InspectedItem struct {
 
 	// KeyCopies Which regions hold a copy of the record's key; each of them can open the record.
 	KeyCopies KeyCopies `json:"key_copies,omitempty,omitzero"`
+
+	// Readers With `explain`: the default roles that may read the value, asked with some purpose and no ticket.
+	Readers []Reader `json:"readers,omitempty,omitzero"`
 
 	// RingEpoch The key ring that wrapped its key.
 	RingEpoch int64 `json:"ring_epoch,omitempty,omitzero"`
@@ -573,6 +608,18 @@ type ProblemItem struct {
 	Retryable bool `json:"retryable"`
 }
 
+// Reader A default role that may read the value.
+type Reader struct {
+	// Policies The policies that permit it.
+	Policies []string `json:"policies"`
+
+	// Reveal How much of a value is shown.
+	Reveal Reveal `json:"reveal"`
+
+	// Role The role.
+	Role string `json:"role"`
+}
+
 // Readiness Whether this instance can do its work.
 type Readiness struct {
 	// Dependencies Sorted by name.
@@ -589,6 +636,27 @@ type RegionConfirmation struct {
 
 	// Name The region.
 	Name string `json:"name"`
+}
+
+// RegionCoverage What losing a region, or its KMS, would mean.
+type RegionCoverage struct {
+	// Kms `denied`: it answers, and refuses the use of the key.
+	Kms KmsState `json:"kms"`
+
+	// MissingCopies Records without this region's key copy.
+	MissingCopies int64 `json:"missing_copies"`
+
+	// Name The region's name.
+	Name string `json:"name"`
+
+	// ReplicationLagSeconds How far, at most, what the region wrote is behind here: what would be lost with it. Absent where it is not known, and for the local region.
+	ReplicationLagSeconds *float64 `json:"replication_lag_seconds,omitempty"`
+
+	// SecretsUnreadableIfLost Tenant secrets that none of the other regions could open.
+	SecretsUnreadableIfLost int64 `json:"secrets_unreadable_if_lost"`
+
+	// UnreadableIfLost Records that none of the other regions could open.
+	UnreadableIfLost int64 `json:"unreadable_if_lost"`
 }
 
 // RegionInfo A region of the key ring.
@@ -621,17 +689,32 @@ type RepairStatus struct {
 	// Failed Records that could not be repaired in this run.
 	Failed int64 `json:"failed"`
 
+	// Outdated Records of older ring epochs known to be left, part of `remaining`.
+	Outdated int64 `json:"outdated,omitempty,omitzero"`
+
 	// Remaining Records known to lack a copy.
 	Remaining int64 `json:"remaining"`
 
 	// Repaired Records that got their missing copies.
 	Repaired int64 `json:"repaired"`
 
+	// RingDone Regions in which no record of an older ring epoch is left.
+	RingDone []string `json:"ring_done,omitempty,omitzero"`
+
+	// RingEpoch The epoch of this instance's key ring.
+	RingEpoch int64 `json:"ring_epoch,omitempty,omitzero"`
+
+	// RingScan Whether this run looks for records of older ring epochs.
+	RingScan bool `json:"ring_scan,omitempty,omitzero"`
+
 	// Scanned Records looked at.
 	Scanned int64 `json:"scanned"`
 
 	// State What the reconciler does.
 	State RepairState `json:"state"`
+
+	// Superseded Whether a newer key ring is in use: then this instance repairs nothing.
+	Superseded bool `json:"superseded,omitempty,omitzero"`
 }
 
 // Reveal How much of a value is shown.
@@ -865,6 +948,11 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/audit/query (the `QueryAudit` operationId).
 	QueryAudit(ctx context.Context, body QueryAuditJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetCoverage What stays readable without a region
+	//
+	// Corresponds with GET /v1/coverage (the `GetCoverage` operationId).
+	GetCoverage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DetokenizeWithBody Get values back
 	//
 	// Takes any type of body and a specified content type.
@@ -1029,6 +1117,21 @@ func (c *Raw) QueryAuditWithBody(ctx context.Context, contentType string, body i
 // Corresponds with POST /v1/audit/query (the `QueryAudit` operationId).
 func (c *Raw) QueryAudit(ctx context.Context, body QueryAuditJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewQueryAuditRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCoverage What stays readable without a region
+//
+// Corresponds with GET /v1/coverage (the `GetCoverage` operationId).
+func (c *Raw) GetCoverage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCoverageRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -1408,6 +1511,33 @@ func NewQueryAuditRequestWithBody(server string, contentType string, body io.Rea
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetCoverageRequest constructs an http.Request for the GetCoverage method
+func NewGetCoverageRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/coverage")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -1872,6 +2002,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/audit/query (the `QueryAudit` operationId).
 	QueryAuditWithResponse(ctx context.Context, body QueryAuditJSONRequestBody, reqEditors ...RequestEditorFn) (*QueryAuditReply, error)
 
+	// GetCoverageWithResponse What stays readable without a region
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/coverage (the `GetCoverage` operationId).
+	GetCoverageWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetCoverageReply, error)
+
 	// DetokenizeWithBodyWithResponse Get values back
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -2055,6 +2192,29 @@ func (r QueryAuditReply) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r QueryAuditReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type GetCoverageReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CoverageResponse
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCoverageReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCoverageReply) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -2364,6 +2524,19 @@ func (c *ClientWithResponses) QueryAuditWithResponse(ctx context.Context, body Q
 	return ParseQueryAuditReply(rsp)
 }
 
+// GetCoverageWithResponse What stays readable without a region
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/coverage (the `GetCoverage` operationId).
+func (c *ClientWithResponses) GetCoverageWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetCoverageReply, error) {
+	rsp, err := c.GetCoverage(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCoverageReply(rsp)
+}
+
 // DetokenizeWithBodyWithResponse Get values back
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -2653,6 +2826,32 @@ func ParseQueryAuditReply(rsp *http.Response) (*QueryAuditReply, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest AuditQueryResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCoverageReply parses an HTTP response from a GetCoverageWithResponse call
+func ParseGetCoverageReply(rsp *http.Response) (*GetCoverageReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCoverageReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CoverageResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

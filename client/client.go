@@ -152,6 +152,18 @@ func (c *Client) Regions(ctx context.Context) (RegionsResponse, error) {
 	return call[RegionsResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.GetRegions(ctx) })
 }
 
+// Explain is Inspect, and tells who may read each value.
+func (c *Client) Explain(ctx context.Context, tokens ...string) (InspectResponse, error) {
+	return call[InspectResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.Inspect(ctx, InspectRequest{Items: items(tokens), Explain: true})
+	})
+}
+
+// Coverage counts what stays readable without each region.
+func (c *Client) Coverage(ctx context.Context) (CoverageResponse, error) {
+	return call[CoverageResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.GetCoverage(ctx) })
+}
+
 // StartRepair wakes the reconciler.
 func (c *Client) StartRepair(ctx context.Context) error {
 	_, err := call[struct{}](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.StartRepair(ctx) })

@@ -52,7 +52,10 @@ func inspected(answers []vault.Inspected) *api.InspectResponse {
 		out[i].Type, out[i].Created, out[i].Expires = a.Type, timestamp(a.Created), timestamp(a.Expires)
 		out[i].Generation, out[i].Bound = new(int64(a.Generation)), new(a.Bound)
 		out[i].RingEpoch, out[i].HomeRegion = number64(a.RingEpoch), a.HomeRegion
-		out[i].DataKey = api.DataKeyInfo{ID: a.DataKey, Reused: a.DataKeyReused}
+		out[i].DataKey = api.DataKeyInfo{ID: a.DataKey, Reused: a.DataKeyReused, MaxFields: int64(a.MaxFields)}
+		for _, r := range a.Readers {
+			out[i].Readers = append(out[i].Readers, api.Reader{Role: string(r.Role), Reveal: api.Reveal(r.Reveal), Policies: r.Policies})
+		}
 		out[i].KeyCopies = keyCopies(a.Copies)
 	}
 	return &api.InspectResponse{Items: out}

@@ -106,6 +106,18 @@ func (f *fakeVault) Inspect(ctx context.Context, c vault.Call, tokens []secret.T
 	return out, f.enter(ctx, c)
 }
 
+func (f *fakeVault) Explain(ctx context.Context, c vault.Call, tokens []secret.Text) ([]vault.Inspected, error) {
+	out, err := f.Inspect(ctx, c, tokens)
+	out[0].MaxFields, out[0].Readers = 1, []vault.Reader{{Role: "reader", Reveal: vault.Plain, Policies: []string{"role.reader"}}}
+	return out, err
+}
+
+func (f *fakeVault) Coverage(ctx context.Context, c vault.Call) (vault.CoverageResult, error) {
+	return vault.CoverageResult{CountedAt: time.UnixMilli(1772357400123).UTC(), Epoch: 1, Records: 5, Degraded: 2, TenantSecrets: 1, Regions: []vault.RegionCoverage{
+		{Name: "eu-west-1", KMS: "up", IfLost: 2}, {Name: "us-east-1", KMS: "up", MissingCopies: 2, LagKnown: true},
+	}}, f.enter(ctx, c)
+}
+
 func (f *fakeVault) Erase(ctx context.Context, c vault.Call, req vault.EraseRequest) (vault.EraseResult, error) {
 	f.erase = req
 	return vault.EraseResult{Erased: 1, Regions: []vault.RegionConfirmed{{Name: "eu-west-1", Confirmed: true}, {Name: "us-east-1"}}}, f.enter(ctx, c)

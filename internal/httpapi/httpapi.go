@@ -32,11 +32,13 @@ type Vault interface {
 	Tokenize(ctx context.Context, c vault.Call, req vault.TokenizeRequest) ([]vault.Tokenized, error)
 	Detokenize(ctx context.Context, c vault.Call, req vault.DetokenizeRequest) (vault.DetokenizeResult, error)
 	Inspect(ctx context.Context, c vault.Call, tokens []secret.Text) ([]vault.Inspected, error)
+	Explain(ctx context.Context, c vault.Call, tokens []secret.Text) ([]vault.Inspected, error)
 	Erase(ctx context.Context, c vault.Call, req vault.EraseRequest) (vault.EraseResult, error)
 	Types(ctx context.Context, c vault.Call) ([]vault.TypeInfo, error)
 	Regions(ctx context.Context, c vault.Call) (vault.RegionsResult, error)
 	StartRepair(ctx context.Context, c vault.Call) error
 	RepairStatus(ctx context.Context, c vault.Call) (vault.RepairStatus, error)
+	Coverage(ctx context.Context, c vault.Call) (vault.CoverageResult, error)
 	CreateKey(ctx context.Context, c vault.Call, req vault.NewKeyRequest) (vault.NewKeyResult, error)
 	ListKeys(ctx context.Context, c vault.Call) ([]vault.KeyInfo, error)
 	RevokeKey(ctx context.Context, c vault.Call, id string) (vault.RevokeResult, error)

@@ -51,6 +51,18 @@ var operations = []struct{ method, path, body, want string }{
 		`{"degraded_records":3,"local":"eu-west-1","regions":[{"kms":"up","missing_copies":0,"name":"eu-west-1"},{"kms":"denied","missing_copies":3,"name":"us-east-1"}]}`,
 	},
 	{"POST", "/v1/repair", "", ""},
+	{
+		"POST", "/v1/inspect", `{"items":[{"token":"` + token + `"}],"explain":true}`,
+		`{"items":[{"bound":false,"created":"2026-03-01T09:30:00.123Z","data_key":{"id":"dk","max_fields":1,"reused":false},"generation":0,"home_region":"eu-west-1","index":0,"key_copies":{"missing":[],"present":["eu-west-1"]},` +
+			`"readers":[{"policies":["role.reader"],"reveal":"plain","role":"reader"}],"ring_epoch":1,"status":"ok","type":"email"}]}`,
+	},
+	{
+		"GET", "/v1/coverage", "",
+		`{"counted_at":"2026-03-01T09:30:00.123Z","degraded_records":2,"outdated_records":0,"records":5,"regions":[` +
+			`{"kms":"up","missing_copies":0,"name":"eu-west-1","secrets_unreadable_if_lost":0,"unreadable_if_lost":2},` +
+			`{"kms":"up","missing_copies":2,"name":"us-east-1","replication_lag_seconds":0,"secrets_unreadable_if_lost":0,"unreadable_if_lost":0}],` +
+			`"ring_epoch":1,"tenant_secrets":1,"unreadable":0}`,
+	},
 	{"GET", "/v1/repair", "", `{"failed":0,"remaining":1,"repaired":3,"scanned":4,"state":"running"}`},
 	{"POST", "/v1/keys", `{"name":"n","roles":["reader","writer"],"expires_at":"2030-01-01T00:00:00Z"}`, `{"id":"0123","key":"` + key + `","not_reached":[]}`},
 	{"GET", "/v1/keys", "", `{"keys":[{"created":"2026-03-01T09:30:00.123Z","id":"0123","name":"n","revoked":"2026-03-01T09:30:00.124Z","roles":["reader"]}]}`},

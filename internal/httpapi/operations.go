@@ -60,6 +60,28 @@ func (s *server) GetRepair(w http.ResponseWriter, r *http.Request) {
 		return &api.RepairStatus{
 			State: state, Scanned: int64(st.Scanned), Repaired: int64(st.Repaired),
 			Remaining: int64(st.Remaining), Failed: int64(st.Failed),
+			Outdated: int64(st.Outdated), RingScan: st.RingScan, RingEpoch: number64(st.Epoch), RingDone: st.RingDone, Superseded: st.Superseded,
+		}, err
+	})
+}
+
+// GetCoverage serves GET /v1/coverage.
+func (s *server) GetCoverage(w http.ResponseWriter, r *http.Request) {
+	get(s, w, r, func(ctx context.Context, c vault.Call) (*api.CoverageResponse, error) {
+		count, err := s.Vault.Coverage(ctx, c)
+		regions := make([]api.RegionCoverage, len(count.Regions))
+		for i, region := range count.Regions {
+			regions[i] = api.RegionCoverage{
+				Name: region.Name, Kms: api.KmsState(region.KMS), MissingCopies: int64(region.MissingCopies),
+				UnreadableIfLost: int64(region.IfLost), SecretsUnreadableIfLost: int64(region.SecretsIfLost),
+			}
+			if region.LagKnown {
+				regions[i].ReplicationLagSeconds = new(region.Lag.Seconds())
+			}
+		}
+		return &api.CoverageResponse{
+			CountedAt: timestamp(count.CountedAt.UnixMilli()), RingEpoch: number64(count.Epoch), Records: int64(count.Records), Unreadable: int64(count.Unreadable),
+			DegradedRecords: int64(count.Degraded), OutdatedRecords: int64(count.Outdated), TenantSecrets: int64(count.TenantSecrets), Regions: regions,
 		}, err
 	})
 }

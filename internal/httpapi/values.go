@@ -67,7 +67,11 @@ func (s *server) Inspect(w http.ResponseWriter, r *http.Request) {
 		if _, err := batchOf(len(in.Items), s.Limits.DetokenizeItems, ""); err != nil {
 			return nil, err
 		}
-		answers, err := s.Vault.Inspect(ctx, c, tokensOf(in.Items))
+		look := s.Vault.Inspect
+		if in.Explain {
+			look = s.Vault.Explain
+		}
+		answers, err := look(ctx, c, tokensOf(in.Items))
 		if err != nil {
 			return nil, err
 		}

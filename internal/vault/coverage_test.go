@@ -6,6 +6,7 @@ import (
 
 	"piivault/internal/authz"
 	"piivault/internal/crypto/localkms"
+	"piivault/internal/secret"
 	"piivault/internal/vault"
 )
 
@@ -80,5 +81,29 @@ func TestCoverageLeavesOutWhatExpired(t *testing.T) {
 	rw.clock.advance(2 * time.Hour)
 	if c := rw.coverage(rw.a); c.Records != 1 {
 		t.Errorf("%d records, want 1", c.Records)
+	}
+}
+
+// Explain tells who may read a value and why, and what one KMS call opens.
+func TestExplain(t *testing.T) {
+	rw := newRingWorld(t)
+	token := rw.token(rw.a, "email", "ann@example.com")
+	out, err := rw.a.Explain(t.Context(), rw.admin, []secret.Text{token, secret.NewText("x")})
+	if err != nil || out[0].Err != nil || out[1].Err == nil || out[0].MaxFields != 1 {
+		t.Fatalf("explained %+v, %v", out, err)
+	}
+	got := map[authz.Role]vault.Reveal{}
+	for _, r := range out[0].Readers {
+		got[r.Role] = r.Reveal
+		if len(r.Policies) == 0 {
+			t.Errorf("%s may, but by which policy?", r.Role)
+		}
+	}
+	if len(got) != 2 || got[authz.RoleReader] != vault.Plain || got[authz.RoleSupport] != vault.Masked {
+		t.Errorf("readers %v", got)
+	}
+	in, err := rw.a.Inspect(t.Context(), rw.admin, []secret.Text{token})
+	if err != nil || in[0].Readers != nil {
+		t.Errorf("inspected %+v, %v", in, err)
 	}
 }

@@ -102,8 +102,17 @@ type Inspected struct {
 	HomeRegion       string
 	DataKey          string // pv-key of the encryption context
 	DataKeyReused    bool   // the type's policy lets fields share a data key
+	MaxFields        int    // that one KMS call could open, as the policy has it
 	Copies           KeyCopies
+	Readers          []Reader // of Explain
 	Err              *ItemError
+}
+
+// Reader is a default role that may read a value, and the policies that permit it.
+type Reader struct {
+	Role     Role
+	Reveal   Reveal
+	Policies []string
 }
 
 // EraseRequest names tokens or a subject, not both.

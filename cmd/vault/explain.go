@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -47,7 +48,7 @@ func (a *app) explain(ctx context.Context, args []string, asJSON bool) (err erro
 			return err
 		}
 	}
-	answer, err := c.Inspect(ctx, token)
+	answer, err := c.Explain(ctx, token)
 	if err != nil {
 		return err
 	}
@@ -61,13 +62,14 @@ func (a *app) explain(ctx context.Context, args []string, asJSON bool) (err erro
 	if asJSON {
 		return printJSON(a.stdout, item)
 	}
-	return explanation(item).print(a.stdout)
+	return explanation(item, a.now()).print(a.stdout)
 }
 
-func explanation(item client.InspectedItem) *table {
+func explanation(item client.InspectedItem, now time.Time) *table {
 	t := new(table)
 	t.add("type", item.Type)
 	t.add("created", stamp(item.Created))
+	t.add("age", now.Sub(item.Created).Round(time.Second).String())
 	expires := "never"
 	if !item.Expires.IsZero() {
 		expires = stamp(item.Expires)
@@ -82,6 +84,12 @@ func explanation(item client.InspectedItem) *table {
 	t.add("key copies missing", orNone(joined(item.KeyCopies.Missing)))
 	t.add("data key", item.DataKey.ID)
 	t.add("one KMS call opens", blastRadius(item))
+	for _, r := range item.Readers {
+		t.add("may be read by", r.Role+", "+string(r.Reveal)+", by policy "+joined(r.Policies))
+	}
+	if len(item.Readers) == 0 {
+		t.add("may be read by", "none of the default roles")
+	}
 	return t
 }
 
@@ -90,6 +98,9 @@ func blastRadius(item client.InspectedItem) string {
 	fields := "this field only"
 	if item.DataKey.Reused {
 		fields = "every field that shares its data key"
+		if item.DataKey.MaxFields > 1 {
+			fields += ", at most " + bulk.Count(item.DataKey.MaxFields)
+		}
 	}
 	if item.Bound != nil && *item.Bound {
 		return fields + ", and not without its token (bound)"

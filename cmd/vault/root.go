@@ -145,7 +145,7 @@ Exit codes: 0 all done; 1 failed or interrupted; 2 wrong usage;
 		newDevCommand(), newDevKMSCommand(), newDevInitCommand(a), newDevReplicateCommand(a), newServeCommand(a), newHealthCommand(a), newConfigCommand(a), newDoctorCommand(a), newTablesCommand(a), newTenantCommand(a),
 		newImportCommand(a), newExportCommand(a), newTokenizeCommand(a), newDetokenizeCommand(a),
 		newExplainCommand(a), newEraseCommand(a), newTypesCommand(a), newRegionsCommand(a),
-		newRepairCommand(a), newKeyCommand(a), newAuditCommand(a), newVersionCommand(a),
+		newRepairCommand(a), newCoverageCommand(a), newKeyCommand(a), newAuditCommand(a), newVersionCommand(a),
 	)
 	return root
 }

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"piivault/client"
+	"piivault/cmd/vault/internal/bulk"
+)
+
+type coverageFlags struct {
+	bars, json bool
+	svg        string
+	min        float64
+}
+
+func newCoverageCommand(a *app) *cobra.Command {
+	var f coverageFlags
+	cmd := &cobra.Command{
+		Use:   "coverage [--bars] [--svg FILE] [--min PERCENT]",
+		Short: "Tell what stays readable without each region",
+		Long: `Tell what stays readable without each region: how many records and tenant
+secrets no other region could open if it, or its KMS, were lost now. Copies under
+a key that is denied or out of reach do not count. It reads the whole table.
+
+With --min it fails when less than PERCENT of the records stay readable without
+some region.`,
+		Args: noArguments(""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.min < 0 || f.min > 100 {
+				return usagef("--min must be 0 to 100")
+			}
+			return a.coverage(cmd.Context(), f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.bars, "bars", false, "draw bars instead of a table")
+	flags.StringVar(&f.svg, "svg", "", "also write a picture to this file")
+	flags.Float64Var(&f.min, "min", 0, "fail below this percentage")
+	jsonFlag(cmd, &f.json)
+	return cmd
+}
+
+func (a *app) coverage(ctx context.Context, f coverageFlags) error {
+	answer, err := call(ctx, a, func(ctx context.Context, c *client.Client) (client.CoverageResponse, error) {
+		return c.Coverage(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	switch {
+	case f.json:
+		err = printJSON(a.stdout, answer)
+	case f.bars:
+		_, err = a.stdout.Write(coverageBars(answer))
+	default:
+		err = a.printCoverage(answer)
+	}
+	if err == nil && f.svg != "" {
+		err = os.WriteFile(filepath.Clean(f.svg), coverageSVG(answer), 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range answer.Regions {
+		if got := stays(answer, r); got < f.min || (f.min > 0 && r.SecretsUnreadableIfLost > 0) {
+			return fmt.Errorf("without %s only %s %% of the records would stay readable, and %s of %s tenant secrets: less than --min %s",
+				printable(r.Name), percent(got), bulk.Count(answer.TenantSecrets-r.SecretsUnreadableIfLost), bulk.Count(answer.TenantSecrets),
+				strconv.FormatFloat(f.min, 'f', -1, 64))
+		}
+	}
+	return nil
+}
+
+// stays is the percentage of records that stays readable without the region;
+// of none, all do.
+func stays(c client.CoverageResponse, r client.RegionCoverage) float64 {
+	if c.Records == 0 {
+		return 100
+	}
+	return 100 * float64(c.Records-r.UnreadableIfLost) / float64(c.Records)
+}
+
+// percent never rounds what is missing away: 100 means all.
+func percent(p float64) string {
+	text := strconv.FormatFloat(p, 'f', 2, 64)
+	if text == "100.00" && p < 100 {
+		return "99.99"
+	}
+	return strings.TrimSuffix(text, ".00")
+}
+
+func (a *app) printCoverage(c client.CoverageResponse) error {
+	t := new(table)
+	t.add("WITHOUT", "KMS", "STAYS READABLE", "UNREADABLE", "TENANT SECRETS LOST", "LACKS COPIES", "REPLICATION LAG")
+	for _, r := range c.Regions {
+		t.add(r.Name, string(r.Kms), percent(stays(c, r))+" %", bulk.Count(r.UnreadableIfLost), bulk.Count(r.SecretsUnreadableIfLost),
+			bulk.Count(r.MissingCopies), lagText(r))
+	}
+	if err := t.print(a.stdout); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(a.stdout, coverageTotals(c))
+	return err
+}
+
+func coverageTotals(c client.CoverageResponse) string {
+	return fmt.Sprintf("%s records, %s tenant secrets; %s degraded, %s of older key rings, %s unreadable now; counted %s",
+		bulk.Count(c.Records), bulk.Count(c.TenantSecrets), bulk.Count(c.DegradedRecords), bulk.Count(c.OutdatedRecords), bulk.Count(c.Unreadable), stamp(c.CountedAt))
+}
+
+func lagText(r client.RegionCoverage) string {
+	if r.ReplicationLagSeconds == nil {
+		return ""
+	}
+	return time.Duration(*r.ReplicationLagSeconds * float64(time.Second)).Round(100 * time.Millisecond).String()
+}
+
+const barWidth = 40
+
+// coverageBars draws a line a region. A bar is full only when nothing is lost.
+func coverageBars(c client.CoverageResponse) []byte {
+	width := 0
+	for _, r := range c.Regions {
+		width = max(width, len([]rune(printable(r.Name))))
+	}
+	var b bytes.Buffer
+	for _, r := range c.Regions {
+		p := stays(c, r)
+		full := int(p / 100 * barWidth)
+		fmt.Fprintf(&b, "without %-*s  %s%s %6s %%  %s unreadable\n", width, printable(r.Name),
+			strings.Repeat("█", full), strings.Repeat("░", barWidth-full), percent(p), bulk.Count(r.UnreadableIfLost))
+	}
+	b.WriteString(coverageTotals(c) + "\n")
+	return b.Bytes()
+}
+
+// The picture's measures, in pixels.
+const (
+	svgWidth, svgBar, svgRow, svgHead = 760, 360, 34, 64
+	svgName, svgText                  = 24, 200
+)
+
+// coverageSVG is a picture that needs nothing else: no script, no fonts, no links.
+func coverageSVG(c client.CoverageResponse) []byte {
+	height := svgHead + svgRow*len(c.Regions) + 40
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="14" role="img">`+"\n",
+		svgWidth, height, svgWidth, height)
+	fmt.Fprintf(&b, "<title>What stays readable without each region</title>\n<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n", svgWidth, height)
+	fmt.Fprintf(&b, "<text x=\"%d\" y=\"36\" font-size=\"18\" fill=\"#1a1a1a\">What stays readable without each region</text>\n", svgName)
+	for i, r := range c.Regions {
+		y, p := svgHead+svgRow*i, stays(c, r)
+		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" fill=\"#1a1a1a\">%s</text>\n", svgName, y+16, escaped(r.Name))
+		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"20\" fill=\"#d64545\"/>\n", svgText, y, svgBar)
+		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"20\" fill=\"#2e7d4f\"/>\n", svgText, y, p/100*svgBar)
+		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" fill=\"#1a1a1a\">%s %%, %s unreadable</text>\n", svgText+svgBar+12, y+16, percent(p), bulk.Count(r.UnreadableIfLost))
+	}
+	fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" font-size=\"11\" fill=\"#555555\">%s</text>\n</svg>\n", svgName, height-16, escaped(coverageTotals(c)))
+	return b.Bytes()
+}
+
+func escaped(text string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(printable(text))) // a Builder does not fail
+	return b.String()
+}

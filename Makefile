@@ -43,9 +43,10 @@ race: $(TOOLS)
 SEED  ?= 1
 SEEDS ?= 1000
 
-sim: ## simulated regions: SEED= the first, SEEDS= how many, STEPS=, TWICE=1, TRACE=file
+sim: ## simulated regions: SEED= the first, SEEDS= how many, STEPS=, TWICE=1, TRACE=file; or INTERLEAVINGS=
 	@SIM_SEED=$(SEED) SIM_SEEDS=$(SEEDS) SIM_STEPS=$(STEPS) SIM_ONCE=$(if $(TWICE),,1) SIM_TRACE=$(abspath $(TRACE)) \
-		go test ./internal/sim/simulation -run '^TestSimulation$$' -count=1 -timeout 0 -v
+		SIM_INTERLEAVINGS=$(INTERLEAVINGS) go test ./internal/sim/simulation -count=1 -timeout 0 -v \
+		-run '^$(if $(INTERLEAVINGS),TestInterleavings,TestSimulation)$$'
 
 bench: ## codec, and requests as ratios to the floor
 	@go run ./bench

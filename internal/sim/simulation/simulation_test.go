@@ -120,3 +120,27 @@ func one(t *testing.T, cfg simulation.Config, twice bool, sum *totals) bool {
 	}
 	return true
 }
+
+// G1, G9: interleavings of the store's calls, each interrupted by others.
+func TestInterleavings(t *testing.T) {
+	n, first := setting(t, "SIM_INTERLEAVINGS", 1000), setting(t, "SIM_SEED", 1)
+	begun := time.Now()
+	var operations atomic.Int64
+	var next atomic.Uint64
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < n; i = next.Add(1) - 1 {
+				did, wrong := simulation.Interleave(first + i)
+				operations.Add(int64(did))
+				if wrong != "" {
+					t.Errorf("interleaving %d: %s\nreplay: make sim SEED=%d INTERLEAVINGS=1", first+i, wrong, first+i)
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	took := time.Since(begun)
+	t.Logf("%d interleavings, %d operations on tables, in %v (%.0f/s)", n, operations.Load(), took.Round(time.Millisecond), float64(n)/took.Seconds())
+}

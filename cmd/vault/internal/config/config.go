@@ -47,6 +47,7 @@ type Config struct {
 	Regions  []Region // in the ring's order
 	Ring     Ring
 	Prefetch crypto.PrefetchConfig
+	Repair   Repair
 	// Budgets bound what each principal and tenant learns (design §8).
 	Budgets authz.BudgetLimits
 	Types   []pii.Type
@@ -98,6 +99,9 @@ type Ring struct {
 	MinCopies int
 	Epoch     uint64
 }
+
+// Repair bounds what repair takes from live traffic, in records a second.
+type Repair struct{ Rate int }
 
 // Drain is how an instance ends: /readyz says no for Wait, so that load
 // balancers turn away, then requests have Timeout to finish.
@@ -160,6 +164,7 @@ func defaults() *Config {
 		Prefetch: crypto.PrefetchConfig{MaxKeys: 4096, MaxAge: 30 * time.Second}, // some 6 MB
 		// The shortest deregistration that load balancers notice, and the longest request.
 		Tracing:      Tracing{Sample: 0.01},
+		Repair:       Repair{Rate: 200},
 		Drain:        Drain{Wait: 5 * time.Second, Timeout: 30 * time.Second},
 		ErasureQuiet: 30 * time.Second,
 	}

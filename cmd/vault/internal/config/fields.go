@@ -62,6 +62,7 @@ func (l *loader) fields() []field {
 			{"principal", true, l.nested(append(l.budgets(&c.Budgets.Principal.Limits), l.budget("subjects", &c.Budgets.Principal.Subjects)))},
 			{"tenant", true, l.nested(l.budgets(&c.Budgets.Tenant))},
 		})},
+		{"repair", true, l.nested([]field{{"rate", false, into(&c.Repair.Rate, between(1, 100_000))}})},
 		{"allow_local_kms", false, into(&l.allowLocalKMS, boolOf)},
 		{"types", true, l.types},
 		{"limits", true, l.nested(l.limits())},

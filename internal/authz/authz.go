@@ -36,10 +36,10 @@ const (
 // Principal is who calls; tenant and roles come from the credential alone.
 type Principal struct {
 	Tenant         string
-	ID             string // key_<id>
+	ID             string // key_<id>, oidc_<issuer>_<subject>, mtls_<uri>
 	Name           string
 	Roles          []Role
-	Authentication string // api_key
+	Authentication string // api_key, oidc, mtls
 	// Limits are the principal's own; nil: the deployment's.
 	Limits *PrincipalLimits
 }

@@ -66,6 +66,31 @@ type revocationBody struct {
 	Revoked int64  `json:"revoked"`
 }
 
+// retirementBody ends a key that was rotated.
+type retirementBody struct {
+	Version int   `json:"v"`
+	Ends    int64 `json:"ends"`
+}
+
+// suspensionBody is stored for a suspension.
+type suspensionBody struct {
+	Version   int   `json:"v"`
+	Suspended int64 `json:"suspended"`
+}
+
+// reinstatedBody lifts suspensions of the same principal.
+type reinstatedBody struct {
+	Version    int      `json:"v"`
+	Reinstated int64    `json:"reinstated"`
+	Lifts      []string `json:"lifts"` // the random ids of suspensions, sorted
+}
+
+// lastUseBody is the hour in which a key was last used in a region.
+type lastUseBody struct {
+	Version int   `json:"v"`
+	Hour    int64 `json:"hour"` // since the Unix epoch
+}
+
 // tenantBody is stored for a tenant.
 type tenantBody struct {
 	Version int    `json:"v"`
@@ -131,6 +156,44 @@ func decodeRevocationBody(b []byte) (revocationBody, error) {
 	body, err := decodeBody[revocationBody](b)
 	if err != nil || body.Version != bodyVersion || body.Tenant == "" || body.Revoked <= 0 {
 		return revocationBody{}, errBody
+	}
+	return body, nil
+}
+
+func decodeRetirementBody(b []byte) (retirementBody, error) {
+	body, err := decodeBody[retirementBody](b)
+	if err != nil || body.Version != bodyVersion || body.Ends <= 0 {
+		return retirementBody{}, errBody
+	}
+	return body, nil
+}
+
+func decodeSuspensionBody(b []byte) (suspensionBody, error) {
+	body, err := decodeBody[suspensionBody](b)
+	if err != nil || body.Version != bodyVersion || body.Suspended <= 0 {
+		return suspensionBody{}, errBody
+	}
+	return body, nil
+}
+
+func decodeReinstatedBody(b []byte) (reinstatedBody, error) {
+	body, err := decodeBody[reinstatedBody](b)
+	if err != nil || body.Version != bodyVersion || body.Reinstated <= 0 || len(body.Lifts) == 0 || len(body.Lifts) > maxLifts ||
+		!slices.IsSorted(body.Lifts) || len(slices.Compact(slices.Clone(body.Lifts))) != len(body.Lifts) {
+		return reinstatedBody{}, errBody
+	}
+	for _, id := range body.Lifts {
+		if !isID(id) {
+			return reinstatedBody{}, errBody
+		}
+	}
+	return body, nil
+}
+
+func decodeLastUseBody(b []byte) (lastUseBody, error) {
+	body, err := decodeBody[lastUseBody](b)
+	if err != nil || body.Version != bodyVersion || body.Hour <= 0 {
+		return lastUseBody{}, errBody
 	}
 	return body, nil
 }

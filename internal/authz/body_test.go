@@ -55,6 +55,14 @@ func recode(kind Kind, id string, stored []byte) ([]byte, error) {
 		body, _, err = decodeKeyBody(stored)
 	case kind == KindRevocation:
 		body, err = decodeRevocationBody(stored)
+	case kind == KindRetirement:
+		body, err = decodeRetirementBody(stored)
+	case kind == KindSuspension:
+		body, err = decodeSuspensionBody(stored)
+	case kind == KindReinstated:
+		body, err = decodeReinstatedBody(stored)
+	case kind == KindLastUse:
+		body, err = decodeLastUseBody(stored)
 	case kind == KindTenant && isID(id):
 		body, err = decodeTenantBody(stored)
 	case kind == KindTenant:

@@ -23,13 +23,17 @@ const (
 	KindTenantSecret Kind = "secret"
 	KindKey          Kind = "key"        // API keys
 	KindRevocation   Kind = "revocation" // of API keys
+	KindRetirement   Kind = "retirement" // of rotated API keys; ID = old key's id + "#" + new key's
+	KindSuspension   Kind = "suspension" // ID = tenant + "#" + principal's id + "#" + random id
+	KindReinstated   Kind = "reinstated" // ID as a suspension's
+	KindLastUse      Kind = "lastuse"    // ID = key's id + "#" + region; replaced once an hour at most, by its region
 	KindRing         Kind = "ring"       // ring epochs
 	KindRingDone     Kind = "ringdone"   // no record of an older epoch is left; ID = ring's ID + "#" + region
 	KindEraseJob     Kind = "erase"
 	KindEraseConfirm Kind = "erased" // ID = job id + "#" + region
 )
 
-// Item is one row: small, insert-only (but for a tenant secret's message).
+// Item is one row: small, insert-only (but for a tenant secret's message and last uses).
 type Item struct {
 	Kind Kind
 	ID   string

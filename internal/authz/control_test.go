@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"maps"
@@ -121,7 +122,19 @@ func (m *memory) List(ctx context.Context, kind Kind, after string, limit int) (
 	return items, nil
 }
 
-func (m *memory) Replace(context.Context, Item, Item) error { return ErrConflict }
+func (m *memory) Replace(ctx context.Context, old, next Item) error {
+	do, err := m.on(ctx, "replace", old.Kind)
+	if !do {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !bytes.Equal(m.items[old.Kind][old.ID], old.Body) {
+		return ErrConflict
+	}
+	m.put(next)
+	return err
+}
 
 // set writes an item past the contract, as somebody with rights on the table could.
 func (m *memory) set(item Item) {

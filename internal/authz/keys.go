@@ -21,8 +21,12 @@ import (
 // that is malformed, unknown, wrong, expired or revoked.
 var ErrUnauthenticated = errors.New("authz: unauthenticated")
 
-// apiKey is Principal.Authentication of those who come with an API key.
-const apiKey = "api_key"
+const (
+	// apiKey is Principal.Authentication of those who come with an API key.
+	apiKey = "api_key"
+	// keyPrincipal and a key's id are its principal's.
+	keyPrincipal = "key_"
+)
 
 // KeysConfig configures Keys; Tables, Now and Random are required.
 type KeysConfig struct {
@@ -43,6 +47,7 @@ type Keys struct {
 	// mu is held while the table is read and while a new snapshot is stored, so
 	// that a listing begun before a Create or Revoke cannot undo it.
 	mu       sync.Mutex
+	told     map[string]struct{}      // unreadable items that are logged; guarded by mu
 	snapshot atomic.Pointer[snapshot] // nil until the first Refresh
 	stale    atomic.Bool              // Run could not poll for too long
 }
@@ -61,13 +66,15 @@ type KeyInfo struct {
 	ID, Name                  string
 	Roles                     []Role
 	Created, Expires, Revoked int64
+	Suspended                 int64            // since when
+	LastUsed                  int64            // the hour's beginning, in any region that told this one
 	Limits                    *PrincipalLimits // the key's own, if any
 }
 
 // NewKeys returns Keys that know none yet: Refresh reads them.
 func NewKeys(cfg KeysConfig) *Keys {
 	cfg.PollEvery = cmp.Or(cfg.PollEvery, defaultPollEvery)
-	return &Keys{cfg: cfg, hash: hashCredential}
+	return &Keys{cfg: cfg, hash: hashCredential, told: map[string]struct{}{}}
 }
 
 // Create makes a key of the tenant and returns its credential, which is shown
@@ -118,10 +125,14 @@ func (k *Keys) newKeyBody(tenant string, req NewKey) (keyBody, error) {
 }
 
 // List returns the tenant's keys as the local table has them now, oldest
-// first; revoked and expired ones too.
+// first; revoked and expired ones too. A rotated key expires when its overlap ends.
 func (k *Keys) List(ctx context.Context, tenant string) ([]KeyInfo, error) {
 	if err := k.Refresh(ctx); err != nil {
 		return nil, err
+	}
+	uses, err := k.lastUses(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read last uses: %w", err)
 	}
 	s := k.snapshot.Load()
 	var infos []KeyInfo
@@ -129,7 +140,8 @@ func (k *Keys) List(ctx context.Context, tenant string) ([]KeyInfo, error) {
 		if key.readable && key.principal.Tenant == tenant {
 			infos = append(infos, KeyInfo{
 				ID: id, Name: key.principal.Name, Roles: slices.Clone(key.principal.Roles),
-				Created: key.created, Expires: key.expires, Revoked: s.revoked[id].at, Limits: key.principal.Limits,
+				Created: key.created, Expires: s.ends(id, key), Revoked: s.revoked[id].at, Limits: key.principal.Limits,
+				Suspended: s.suspended.since(subject{tenant, key.principal.ID}), LastUsed: uses[id],
 			})
 		}
 	}
@@ -203,10 +215,10 @@ func (k *Keys) Authenticate(cred secret.Text) (Principal, error) {
 	if !known {
 		key = s.nobody
 	}
-	_, revoked := s.revoked[id]
-	expired := key.expires != 0 && k.cfg.Now().UnixMilli() >= key.expires
-	if !key.proves(k.hash(id, secretText)) || revoked || expired {
+	now := k.cfg.Now()
+	if refused := s.refuses(id, key, now.UnixMilli()); !key.proves(k.hash(id, secretText)) || refused {
 		return Principal{}, ErrUnauthenticated
 	}
+	key.use(now)
 	return key.principal, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,11 +20,16 @@ const (
 	staleAfter = 5 * time.Second
 )
 
+// maxTold bounds the items that are known to be logged.
+const maxTold = 1000
+
 // snapshot is what the local table held when it was read; immutable once stored.
 type snapshot struct {
-	keys    map[string]*knownKey
-	revoked map[string]knownRevocation
-	nobody  *knownKey // compared with where an id is unknown
+	keys      map[string]*knownKey
+	revoked   map[string]knownRevocation
+	retired   map[string]int64 // when rotated keys end, Unix ms
+	suspended suspensions
+	nobody    *knownKey // compared with where an id is unknown
 }
 
 // knownKey is one key. An item that cannot be read stays here, not readable,
@@ -34,6 +40,8 @@ type knownKey struct {
 	hash             digest
 	principal        Principal
 	created, expires int64
+	used             atomic.Int64 // the hour of the last use here
+	noted            int64        // the one that the table has; Run's alone
 }
 
 // knownRevocation is one revocation. The item's presence revokes, even where
@@ -45,9 +53,11 @@ type knownRevocation struct {
 
 func newSnapshot() *snapshot {
 	return &snapshot{
-		keys:    make(map[string]*knownKey),
-		revoked: make(map[string]knownRevocation),
-		nobody:  new(knownKey),
+		keys:      make(map[string]*knownKey),
+		revoked:   make(map[string]knownRevocation),
+		retired:   make(map[string]int64),
+		suspended: make(suspensions),
+		nobody:    new(knownKey),
 	}
 }
 
@@ -55,7 +65,7 @@ func newKnownKey(id string, body keyBody, hash digest) *knownKey {
 	return &knownKey{
 		readable: true, hash: hash, created: body.Created, expires: body.Expires,
 		principal: Principal{
-			Tenant: body.Tenant, ID: "key_" + id, Name: body.Name,
+			Tenant: body.Tenant, ID: keyPrincipal + id, Name: body.Name,
 			Roles: slices.Clip(body.Roles), Authentication: apiKey, Limits: body.Budget.limits(),
 		},
 	}
@@ -85,6 +95,7 @@ func (k *Keys) Run(ctx context.Context) {
 	ticker := time.NewTicker(k.cfg.PollEvery)
 	defer ticker.Stop()
 	failing := false
+	var noted time.Time
 	for {
 		begun := time.Now()
 		err := k.pollOnce(ctx)
@@ -98,6 +109,10 @@ func (k *Keys) Run(ctx context.Context) {
 		}
 		k.logChange(failing, err)
 		failing = err != nil
+		if !failing && time.Since(noted) >= noteEvery {
+			noted = begun
+			k.noteUses(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -134,27 +149,38 @@ func (k *Keys) Refresh(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	local := k.cfg.Tables[0].Control
-	keys, err := listAll(ctx, local, KindKey)
-	if err != nil {
-		return fmt.Errorf("read the keys: %w", err)
-	}
-	revocations, err := listAll(ctx, local, KindRevocation)
-	if err != nil {
-		return fmt.Errorf("read the revocations: %w", err)
+	items := map[Kind][]Item{}
+	for _, kind := range []Kind{KindKey, KindRevocation, KindRetirement, KindSuspension, KindReinstated} {
+		var err error
+		if items[kind], err = listAll(ctx, local, kind); err != nil {
+			return fmt.Errorf("read the %ss: %w", kind, err)
+		}
 	}
 	known := k.snapshot.Load()
 	if known == nil {
 		known = newSnapshot()
 	}
 	next := newSnapshot()
-	for _, item := range keys {
+	for _, item := range items[KindKey] {
 		next.keys[item.ID] = k.knownKey(known, item)
 	}
-	for _, item := range revocations {
+	for _, item := range items[KindRevocation] {
 		next.revoked[item.ID] = k.knownRevocation(known, item)
 	}
+	next.readRetirements(items[KindRetirement], k.unreadable)
+	next.suspended = readSuspensions(items[KindSuspension], items[KindReinstated], k.unreadable)
 	k.snapshot.Store(next)
 	return nil
+}
+
+// unreadable tells the log, once for each item, of one that fails closed: a
+// key is over, a suspension is in force.
+func (k *Keys) unreadable(item Item) {
+	if _, told := k.told[item.ID]; told || len(k.told) >= maxTold {
+		return
+	}
+	k.told[item.ID] = struct{}{}
+	k.cfg.Logger.Error().Str("kind", string(item.Kind)).Str("item", item.ID).Msg("a control item cannot be read and counts against its principal")
 }
 
 // knownKey decodes an item unless it was known as it is.
@@ -190,7 +216,7 @@ func (k *Keys) learn(change func(*snapshot)) {
 	if known == nil {
 		return
 	}
-	next := &snapshot{maps.Clone(known.keys), maps.Clone(known.revoked), known.nobody}
+	next := &snapshot{maps.Clone(known.keys), maps.Clone(known.revoked), maps.Clone(known.retired), known.suspended.clone(), known.nobody}
 	change(next)
 	k.snapshot.Store(next)
 }

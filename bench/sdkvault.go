@@ -76,7 +76,7 @@ func openInstance(ctx context.Context) (_ *instance, err error) {
 	if cfg.Catalog, err = pii.NewCatalog(pii.BuiltIn()); err != nil {
 		return nil, err
 	}
-	if cfg.Policies, err = authz.DefaultPolicies(); err != nil {
+	if cfg.Policies, err = authz.NewPolicySource(authz.PolicySourceConfig{}); err != nil {
 		return nil, err
 	}
 	cfg.Keys = authz.NewKeys(authz.KeysConfig{Tables: cfg.Controls, Now: time.Now, Random: rand.Reader, Logger: cfg.Logger})

@@ -31,6 +31,8 @@ const (
 	ActionAuditRead  Action = "audit_read"
 	ActionRepair     Action = "repair"
 	ActionAdmin      Action = "admin"
+	ActionStop       Action = "stop"   // the kill switch, and what of it is in force
+	ActionResume     Action = "resume" // lifts stops
 )
 
 // Principal is who calls; tenant and roles come from the credential alone.

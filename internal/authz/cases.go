@@ -10,24 +10,60 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
+// Question is a request as cases and `vault policy why` write it.
+type Question struct {
+	Tenant         string    `json:"tenant,omitempty"`
+	Principal      string    `json:"principal,omitempty"`
+	PrincipalName  string    `json:"principal_name,omitempty"`
+	Authentication string    `json:"authentication,omitempty"`
+	Roles          []Role    `json:"roles"`
+	Action         Action    `json:"action"`
+	Type           string    `json:"type,omitempty"`
+	Subject        string    `json:"subject,omitempty"`
+	AgeDays        int64     `json:"age_days,omitempty"`
+	Reveal         Reveal    `json:"reveal,omitempty"` // of detokenize
+	Purpose        string    `json:"purpose,omitempty"`
+	Ticket         string    `json:"ticket,omitempty"`
+	Time           time.Time `json:"time,omitzero"` // else 1970
+}
+
+// ParseQuestion reads a Question's JSON; unknown members are refused.
+func ParseQuestion(text []byte) (Question, error) {
+	var q Question
+	if err := json.Unmarshal(text, &q, json.RejectUnknownMembers(true)); err != nil {
+		return Question{}, fmt.Errorf("%w: the request: %w", ErrPolicies, err)
+	}
+	return q, nil
+}
+
+// in is the question in the terms of Decide; an error where it could never be
+// asked.
+func (q Question) in(p *Policies) (Principal, Request, error) {
+	if _, err := canonicalRoles(q.Roles); err != nil {
+		return Principal{}, Request{}, err
+	}
+	if !slices.Contains(p.actions, q.Action) {
+		return Principal{}, Request{}, fmt.Errorf("unknown action %q", q.Action)
+	}
+	r := Request{
+		Action: q.Action, Reveal: q.Reveal, Purpose: q.Purpose, Ticket: q.Ticket,
+		Type: q.Type, Subject: q.Subject, AgeDays: q.AgeDays,
+	}
+	if !q.Time.IsZero() {
+		r.Time = q.Time.Unix()
+	}
+	return Principal{Tenant: q.Tenant, ID: q.Principal, Name: q.PrincipalName, Roles: q.Roles, Authentication: q.Authentication}, r, nil
+}
+
 // policyCase is one question with the answer that the policies must give. A
 // policy file that no longer means what its author wrote down is refused at
 // load, not found out in an audit.
 type policyCase struct {
-	Name      string    `json:"name"`
-	Tenant    string    `json:"tenant,omitempty"`
-	Principal string    `json:"principal,omitempty"`
-	Roles     []Role    `json:"roles"`
-	Action    Action    `json:"action"`
-	Type      string    `json:"type,omitempty"`
-	Subject   string    `json:"subject,omitempty"`
-	AgeDays   int64     `json:"age_days,omitempty"`
-	Reveal    Reveal    `json:"reveal,omitempty"`
-	Purpose   string    `json:"purpose,omitempty"`
-	Ticket    string    `json:"ticket,omitempty"`
-	Time      time.Time `json:"time,omitzero"`      // else 1970
-	Expect    string    `json:"expect"`             // allow or deny; of detokenize: plain, masked or deny
-	Policies  []string  `json:"policies,omitempty"` // where given: exactly these determine it
+	Question
+
+	Name     string   `json:"name"`
+	Expect   string   `json:"expect"`             // allow or deny; of detokenize: plain, masked or deny
+	Policies []string `json:"policies,omitempty"` // where given: exactly these determine it
 }
 
 // runCases runs every case of every file.
@@ -38,32 +74,24 @@ func (p *Policies) runCases(files map[string][]byte) error {
 		}
 		var cases []policyCase
 		if err := json.Unmarshal(files[name], &cases, json.RejectUnknownMembers(true)); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrPolicies, name, err)
+			return &PolicyError{File: name, Err: err}
 		}
 		for i, c := range cases {
 			if err := p.runCase(c); err != nil {
-				return fmt.Errorf("%w: %s: case %d (%s): %w", ErrPolicies, name, i, c.Name, err)
+				return &PolicyError{File: name, Err: fmt.Errorf("case %d (%s): %w", i, c.Name, err)}
 			}
 		}
+		p.cases += len(cases)
 	}
 	return nil
 }
 
 func (p *Policies) runCase(c policyCase) error {
-	if _, err := canonicalRoles(c.Roles); err != nil {
+	principal, asked, err := c.in(p)
+	if err != nil {
 		return err
 	}
-	if !slices.Contains(p.actions, c.Action) {
-		return fmt.Errorf("unknown action %q", c.Action)
-	}
-	asked := Request{
-		Action: c.Action, Reveal: c.Reveal, Purpose: c.Purpose, Ticket: c.Ticket,
-		Type: c.Type, Subject: c.Subject, AgeDays: c.AgeDays,
-	}
-	if !c.Time.IsZero() {
-		asked.Time = c.Time.Unix()
-	}
-	d := p.Decide(Principal{Tenant: c.Tenant, ID: c.Principal, Roles: c.Roles}, asked)
+	d := p.Decide(principal, asked)
 	if got := answer(d); got != c.Expect {
 		return fmt.Errorf("expected %s, decided %s by %v", c.Expect, got, d.Policies)
 	}

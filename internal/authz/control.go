@@ -27,6 +27,8 @@ const (
 	KindSuspension   Kind = "suspension" // ID = tenant + "#" + principal's id + "#" + random id
 	KindReinstated   Kind = "reinstated" // ID as a suspension's
 	KindLastUse      Kind = "lastuse"    // ID = key's id + "#" + region; replaced once an hour at most, by its region
+	KindStop         Kind = "stop"       // of the kill switch
+	KindResume       Kind = "resume"     // names the stops that it lifts
 	KindRing         Kind = "ring"       // ring epochs
 	KindRingDone     Kind = "ringdone"   // no record of an older epoch is left; ID = ring's ID + "#" + region
 	KindEraseJob     Kind = "erase"

@@ -48,7 +48,7 @@ func wellFormed(r Request) bool {
 		return r.Type != ""
 	case ActionErase:
 		return true
-	case ActionAuditRead, ActionRepair, ActionAdmin:
+	case ActionAuditRead, ActionRepair, ActionAdmin, ActionStop, ActionResume:
 		return r.Type == ""
 	default:
 		return false
@@ -104,6 +104,8 @@ type question struct {
 	principal cedar.Entity
 	resource  cedar.Entity
 	built     bool // resource has its parents and attributes
+
+	authentication, name string // of the caller
 }
 
 func (p *Policies) ask(pr Principal, r Request) *question {
@@ -118,7 +120,8 @@ func (p *Policies) ask(pr Principal, r Request) *question {
 			UID:     cedar.EntityUID{Type: typePrincipal, ID: cedar.String(pr.ID)},
 			Parents: p.parents[roles],
 		},
-		resource: cedar.Entity{UID: resource},
+		resource:       cedar.Entity{UID: resource},
+		authentication: pr.Authentication, name: pr.Name,
 	}
 }
 
@@ -128,7 +131,8 @@ func (q *question) couldMatch(r *rule) bool {
 		(r.tenant == "" || r.tenant == q.tenant)
 }
 
-// request leaves the context empty where no policy has a condition to read it.
+// request leaves the context and the caller's attributes empty where no policy
+// has a condition to read them.
 func (q *question) request() cedar.Request {
 	req := cedar.Request{
 		Principal: q.principal.UID,
@@ -137,8 +141,16 @@ func (q *question) request() cedar.Request {
 	}
 	if slices.ContainsFunc(q.rules, func(r *rule) bool { return r.conditional && q.couldMatch(r) }) {
 		req.Context = q.context()
+		q.principal.Attributes = q.caller()
 	}
 	return req
+}
+
+func (q *question) caller() cedar.Record {
+	return cedar.NewRecord(cedar.RecordMap{
+		"authentication": cedar.String(q.authentication),
+		"name":           cedar.String(q.name),
+	})
 }
 
 func (q *question) context() cedar.Record {

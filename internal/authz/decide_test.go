@@ -16,7 +16,7 @@ import (
 func rights(r Role) []Action {
 	switch r {
 	case RoleAdmin:
-		return []Action{ActionAdmin}
+		return []Action{ActionAdmin, ActionStop, ActionResume}
 	case RoleWriter:
 		return []Action{ActionTokenize, ActionInspect}
 	case RoleReader, RoleSupport:
@@ -26,7 +26,7 @@ func rights(r Role) []Action {
 	case RoleAuditor:
 		return []Action{ActionAuditRead}
 	case RoleOperator:
-		return []Action{ActionRepair}
+		return []Action{ActionRepair, ActionStop, ActionResume}
 	default:
 		return nil
 	}
@@ -44,7 +44,7 @@ func asks(a Action) Request {
 		r.Type, r.Reveal = "email", Plain
 	case ActionTokenize, ActionInspect, ActionSearch, ActionErase:
 		r.Type = "email"
-	case ActionAuditRead, ActionRepair, ActionAdmin:
+	case ActionAuditRead, ActionRepair, ActionAdmin, ActionStop, ActionResume:
 	}
 	return r
 }
@@ -325,7 +325,7 @@ func TestRequestsConformToTheSchema(t *testing.T) {
 				asked[a] = true
 				q := p.ask(principal(Roles()...), r)
 				request := q.request()
-				request.Context = q.context()
+				request.Context, q.principal.Attributes = q.context(), q.caller()
 				q.completeResource()
 				if err := checker.Request(request); err != nil {
 					t.Errorf("%+v: %v", r, err)

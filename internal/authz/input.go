@@ -26,6 +26,7 @@ func Actions() []Action {
 	return []Action{
 		ActionTokenize, ActionDetokenize, ActionSearch, ActionInspect,
 		ActionErase, ActionAuditRead, ActionRepair, ActionAdmin,
+		ActionStop, ActionResume,
 	}
 }
 

@@ -7,9 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cedar-policy/cedar-go"
@@ -45,23 +45,42 @@ type Policies struct {
 	roles   []Role
 	parents []cedar.EntityUIDSet // of a principal, by roleSet
 	hash    string
+	cases   int // that it was held to
+}
+
+// PolicyError is an ErrPolicies with its place. Its text may quote the file.
+type PolicyError struct {
+	File string
+	Line int // from 1; 0: the file as a whole
+	Err  error
+}
+
+func (e *PolicyError) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("%v: %s: %v", ErrPolicies, e.File, e.Err)
+	}
+	return fmt.Sprintf("%v: %s:%d: %v", ErrPolicies, e.File, e.Line, e.Err)
+}
+
+// Unwrap gives ErrPolicies and the cause to errors.Is and errors.As.
+func (e *PolicyError) Unwrap() []error { return []error{ErrPolicies, e.Err} }
+
+// lineOf takes the line out of the text of cedar-go 1.9's parse error, where
+// it follows the place's name; 0 where it has none.
+func lineOf(err error) (line int) {
+	_, place, _ := strings.Cut(err.Error(), "<input>:")
+	number, _, _ := strings.Cut(place, ":")
+	line, _ = strconv.Atoi(number)
+	return line
 }
 
 // DefaultPolicies returns the set of design §8: one file a role in policies/.
 func DefaultPolicies() (*Policies, error) {
-	entries, err := policyFiles.ReadDir(policyDir)
+	files, err := DefaultPolicyFiles()
 	if err != nil {
-		return nil, fmt.Errorf("read the default policies: %w", err)
+		return nil, err
 	}
-	files := make(map[string][]byte)
-	for _, e := range entries {
-		if e.Name() == schemaFile {
-			continue
-		}
-		if files[e.Name()], err = fs.ReadFile(policyFiles, policyDir+"/"+e.Name()); err != nil {
-			return nil, fmt.Errorf("read the default policies: %w", err)
-		}
-	}
+	delete(files, schemaFile)
 	return ParsePolicies(files)
 }
 
@@ -83,7 +102,7 @@ func ParsePolicies(files map[string][]byte) (*Policies, error) {
 		case strings.HasSuffix(name, policyExt):
 			err = p.addFile(checker, name, files[name])
 		case !strings.HasSuffix(name, casesExt):
-			err = fmt.Errorf("%w: %s is neither %s nor %s", ErrPolicies, name, policyExt, casesExt)
+			err = &PolicyError{File: name, Err: fmt.Errorf("it is neither %s nor %s", policyExt, casesExt)}
 		}
 		if err != nil {
 			return nil, err
@@ -102,6 +121,9 @@ func ParsePolicies(files map[string][]byte) (*Policies, error) {
 // Hash names the set: two sets with the same hash have the same policy files
 // and the same schema (format.md §6).
 func (p *Policies) Hash() string { return p.hash }
+
+// Count returns how many policies there are, and how many cases they passed.
+func (p *Policies) Count() (policies, cases int) { return len(p.rules), p.cases }
 
 func newChecker() (*validate.Validator, []byte, error) {
 	text, err := policyFiles.ReadFile(policyDir + "/" + schemaFile)
@@ -123,7 +145,7 @@ func newChecker() (*validate.Validator, []byte, error) {
 func (p *Policies) addFile(checker *validate.Validator, name string, text []byte) error {
 	list, err := cedar.NewPolicyListFromBytes(name, text)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrPolicies, name, err)
+		return &PolicyError{File: name, Line: lineOf(err), Err: err}
 	}
 	for _, policy := range list {
 		r, err := p.newRule(policy)
@@ -137,8 +159,9 @@ func (p *Policies) addFile(checker *validate.Validator, name string, text []byte
 			err = errors.New("its @id is another policy's too")
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %s:%d: %w", ErrPolicies, name, policy.Position().Line, err)
+			return &PolicyError{File: name, Line: policy.Position().Line, Err: err}
 		}
+		r.file, r.line = name, policy.Position().Line
 		p.rules = append(p.rules, r)
 	}
 	return nil

@@ -50,6 +50,8 @@ const vaultID = "vault"
 // that cannot match are not evaluated, and a forbid left out would permit.
 type rule struct {
 	id          string
+	file        string
+	line        int
 	policy      *cedar.Policy
 	permit      bool
 	masked      bool // @reveal("masked")

@@ -104,7 +104,7 @@ func (w *World) wire(r *Region) error {
 	if err != nil {
 		return err
 	}
-	policies, err := authz.DefaultPolicies()
+	policies, err := authz.NewPolicySource(authz.PolicySourceConfig{})
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func (v *Vault) admin(ctx context.Context, c Call, action string) error {
 
 // permitted decides an action that concerns no record, and audits it.
 func (v *Vault) permitted(ctx context.Context, c Call, action authz.Action, label string) error {
-	d := v.Policies.Decide(c.Principal, authz.Request{Action: action, Time: v.Now().Unix()})
+	d := v.Policies.Current().Decide(c.Principal, authz.Request{Action: action, Time: v.Now().Unix()})
 	e := v.entry(c, label, audit.Authorized)
 	decided(&e, d)
 	if !d.Allowed {

@@ -17,6 +17,9 @@ func (v *Vault) Detokenize(ctx context.Context, c Call, req DetokenizeRequest) (
 	if err := v.allow(ctx, c, authz.ActionDetokenize); err != nil {
 		return DetokenizeResult{}, err
 	}
+	if err := v.refuseStopped(ctx, c, authz.ActionDetokenize); err != nil {
+		return DetokenizeResult{}, err
+	}
 	l, err := v.detokenizeLookup(ctx, c, req)
 	if err != nil {
 		return DetokenizeResult{}, err
@@ -84,6 +87,12 @@ func (l *lookup) release(ctx context.Context, partial bool) (DetokenizeResult, e
 	receipt, err := pending.Wait(ctx)
 	if err != nil {
 		return DetokenizeResult{}, auditUnavailable(err)
+	}
+	if _, err := l.v.running(l.c); err != nil && len(granted) > 0 { // stopped since it began
+		if _, auditErr := l.v.note(ctx, l.unreleased(granted, receipt)...); auditErr != nil {
+			return DetokenizeResult{}, auditErr
+		}
+		return DetokenizeResult{}, err
 	}
 	result := DetokenizeResult{Items: make([]Revealed, len(l.items)), Audit: receipt, Budget: budgetLeft(l.remaining)}
 	for i := range l.items {

@@ -56,11 +56,12 @@ func followUp(e audit.Entry, about audit.Ref, outcome audit.Outcome) audit.Entry
 // allow refuses a caller whose credential has no right at all to an action
 // (403); finer decisions are made by attributes.
 func (v *Vault) allow(ctx context.Context, c Call, action authz.Action) error {
-	if v.Policies.May(c.Principal, action) {
+	policies := v.Policies.Current()
+	if policies.May(c.Principal, action) {
 		return nil
 	}
 	e := v.entry(c, string(action), audit.Denied)
-	e.Decision, e.PolicySet = decisionDeny, v.Policies.Hash()
+	e.Decision, e.PolicySet = decisionDeny, policies.Hash()
 	if _, err := v.note(ctx, e); err != nil {
 		return err
 	}
@@ -76,19 +77,20 @@ func decided(e *audit.Entry, d authz.Decision) {
 }
 
 // decider asks the policies once per distinct question of a batch.
+// All of a batch is decided by one set, whatever is reloaded meanwhile.
 type decider struct {
-	v    *Vault
-	c    Call
-	memo map[authz.Request]authz.Decision
+	policies *authz.Policies
+	c        Call
+	memo     map[authz.Request]authz.Decision
 }
 
-func (v *Vault) decider(c Call) *decider { return &decider{v: v, c: c} }
+func (v *Vault) decider(c Call) *decider { return &decider{policies: v.Policies.Current(), c: c} }
 
 func (d *decider) decide(r authz.Request) authz.Decision {
 	if found, ok := d.memo[r]; ok {
 		return found
 	}
-	decision := d.v.Policies.Decide(d.c.Principal, r)
+	decision := d.policies.Decide(d.c.Principal, r)
 	if d.memo == nil {
 		d.memo = make(map[authz.Request]authz.Decision, 1)
 	}

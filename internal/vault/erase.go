@@ -139,7 +139,7 @@ func (v *Vault) mayErase(ctx context.Context, c Call, job *eraseJob, types []str
 // noteErase audits the erasure before it begins: an entry per record, or one for a subject.
 func (v *Vault) noteErase(ctx context.Context, c Call, job *eraseJob) error {
 	e := v.entry(c, string(authz.ActionErase), audit.Authorized)
-	e.Subject, e.Decision, e.PolicySet = job.Subject, decisionAllow, v.Policies.Hash()
+	e.Subject, e.Decision, e.PolicySet = job.Subject, decisionAllow, v.Policies.Current().Hash()
 	entries := []audit.Entry{e}
 	if job.Subject == "" {
 		entries = entries[:0]

@@ -9,3 +9,4 @@ func (v *Vault) RepairPass(ctx context.Context) { v.repair.pass(ctx) }
 func (v *Vault) ErasePass(ctx context.Context)  { v.jobs.step(ctx) }
 func (v *Vault) SweepPass(ctx context.Context)  { v.sweepOnce(ctx) }
 func (v *Vault) BeatPass(ctx context.Context)   { v.beatOnce(ctx) }
+func (v *Vault) StopsPass(ctx context.Context)  { _ = v.stops.Refresh(ctx) }

@@ -33,7 +33,7 @@ func withPolicy(t *testing.T, text string) option {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wrapped(func(_ string, cfg *vault.Config) { cfg.Policies = policies })
+	return wrapped(func(_ string, cfg *vault.Config) { cfg.Policies = authz.FixedPolicies(policies) })
 }
 
 func wrapped(wrap func(region string, cfg *vault.Config)) option {

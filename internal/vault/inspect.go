@@ -35,7 +35,7 @@ func (l *lookup) readers(s *sought) (readers []Reader) {
 	for _, role := range authz.Roles() {
 		p := Principal{ID: actorInternal, Tenant: l.c.Principal.Tenant, Roles: []Role{role}}
 		for _, reveal := range []Reveal{Plain, Masked} {
-			d := l.v.Policies.Decide(p, authz.Request{
+			d := l.decider.policies.Decide(p, authz.Request{
 				Action: authz.ActionDetokenize, Reveal: reveal, Purpose: explainPurpose, Time: l.now.Unix(),
 				Type: s.record.Type, Subject: s.record.Subject, AgeDays: (l.now.UnixMilli() - s.record.Created) / dayMillis,
 			})

@@ -20,6 +20,8 @@ type (
 	PrincipalLimits = authz.PrincipalLimits
 	// Limit bounds one kind of use by the hour and by the day.
 	Limit = authz.Limit
+	// Stop is a use of the kill switch that is in force.
+	Stop = authz.Stop
 	// KeyInfo describes an API key without its secret.
 	KeyInfo = authz.KeyInfo
 )
@@ -197,6 +199,19 @@ type NewKeyResult struct {
 
 // RevokeResult says which regions do not know yet.
 type RevokeResult struct{ NotReached []string }
+
+// StopResult names a stop, and the regions that do not know of it yet.
+type StopResult struct {
+	ID         string
+	NotReached []string
+}
+
+// ResumeResult names the stops that were lifted.
+type ResumeResult struct {
+	Lifted     []string
+	Stopped    bool // there are others: the deployment's, or one made meanwhile
+	NotReached []string
+}
 
 // AuditRequest is a query as sent: token and subject are hashed here.
 type AuditRequest struct {

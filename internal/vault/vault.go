@@ -47,7 +47,7 @@ type Config struct {
 	Ring     *crypto.Ring
 	Sealer   *crypto.Sealer
 	Catalog  *pii.Catalog
-	Policies *authz.Policies
+	Policies *authz.PolicySource
 	Keys     *authz.Keys
 	Budgets  *authz.Budgets
 	Now      func() time.Time
@@ -111,6 +111,7 @@ type Vault struct {
 	region  string
 	control authz.Control
 	tenants *tenants
+	stops   *authz.Stops
 	jobs    *jobs
 	repair  *reconciler
 	misses  *rate.Limiter
@@ -129,6 +130,7 @@ func New(cfg Config) (*Vault, error) {
 	v := &Vault{Config: cfg, local: cfg.Store, region: cfg.Ring.Local(), control: cfg.Controls[0].Control}
 	v.seconds = make(seconds, len(cfg.Others))
 	v.tenants = newTenants(v)
+	v.stops = authz.NewStops(authz.StopsConfig{Tables: cfg.Controls, Now: cfg.Now, Random: cfg.Random, Logger: cfg.Logger})
 	v.jobs = newJobs(v)
 	v.repair = newReconciler(v)
 	v.misses = rate.NewLimiter(rate.Limit(cfg.RemoteMisses), int(cfg.RemoteMisses)+1)
@@ -144,6 +146,9 @@ func (v *Vault) Start(ctx context.Context) error {
 	if err := v.Keys.Refresh(ctx); err != nil {
 		return fmt.Errorf("vault: read API keys: %w", err)
 	}
+	if err := v.stops.Refresh(ctx); err != nil {
+		return fmt.Errorf("vault: %w", err)
+	}
 	return v.jobs.poll(ctx)
 }
 
@@ -151,7 +156,7 @@ func (v *Vault) Start(ctx context.Context) error {
 // sweeping, heartbeats, KMS probes, data keys ahead) and returns when ctx is done and all of it has ended.
 func (v *Vault) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){v.Keys.Run, v.Budgets.Run, v.Ring.Run, v.Sealer.Run, v.jobs.run, v.repair.run, v.sweep, v.beat} {
+	for _, loop := range []func(context.Context){v.Keys.Run, v.stops.Run, v.Policies.Run, v.Budgets.Run, v.Ring.Run, v.Sealer.Run, v.jobs.run, v.repair.run, v.sweep, v.beat} {
 		wg.Go(func() { loop(ctx) })
 	}
 	wg.Wait()
@@ -178,7 +183,7 @@ func (v *Vault) Authenticate(_ context.Context, credential secret.Text) (Princip
 func (v *Vault) Ready(ctx context.Context) map[string]error {
 	_, _, store := v.local.Get(ctx, probeKey())
 	_, control := v.control.List(ctx, authz.KindRing, "", 1)
-	return map[string]error{"store": store, "control": control, "credentials": v.Keys.Ready(), "kms": v.kmsReady()}
+	return map[string]error{"store": store, "control": control, "credentials": v.Keys.Ready(), "stops": v.stops.Ready(), "kms": v.kmsReady()}
 }
 
 // probeKey names a record that no tenant has.

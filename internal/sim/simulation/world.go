@@ -99,7 +99,7 @@ type World struct {
 	cfg      Config
 	regions  []*region
 	types    *pii.Catalog
-	rules    *authz.Policies
+	rules    *authz.PolicySource
 	links    map[string]time.Time // pairs of regions that do not reach each other, since when
 	repaired map[string]time.Time // pairs whose link was mended, when
 	// partitionRefuses: over a cut link calls fail at once, instead of hanging.
@@ -153,7 +153,7 @@ func newWorld(cfg Config) (*World, error) {
 	if w.types, err = pii.NewCatalog(piiTypes()); err != nil {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
-	if w.rules, err = authz.DefaultPolicies(); err != nil {
+	if w.rules, err = authz.NewPolicySource(authz.PolicySourceConfig{}); err != nil {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
 	w.ttl, w.partitionRefuses = w.oneIn(2), w.oneIn(2)

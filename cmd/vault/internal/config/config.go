@@ -50,9 +50,11 @@ type Config struct {
 	Repair   Repair
 	// Budgets bound what each principal and tenant learns (design §8).
 	Budgets authz.BudgetLimits
-	Types   []pii.Type
-	Limits  httpapi.Limits
-	Drain   Drain
+	// Policies is a directory of Cedar policies; "": the default set.
+	Policies string
+	Types    []pii.Type
+	Limits   httpapi.Limits
+	Drain    Drain
 	// ErasureQuiet must be longer than the replication lag (vault.Config).
 	ErasureQuiet time.Duration
 	// TwoRegions: a record is in a second region's table before it is

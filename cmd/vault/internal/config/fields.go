@@ -64,6 +64,7 @@ func (l *loader) fields() []field {
 		})},
 		{"repair", true, l.nested([]field{{"rate", false, into(&c.Repair.Rate, between(1, 100_000))}})},
 		{"allow_local_kms", false, into(&l.allowLocalKMS, boolOf)},
+		{"policies", false, into(&c.Policies, textOf)},
 		{"types", true, l.types},
 		{"limits", true, l.nested(l.limits())},
 		{"drain", true, l.nested([]field{

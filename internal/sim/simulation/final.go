@@ -10,6 +10,8 @@ import (
 
 	"piivault/internal/audit"
 	auditdynamo "piivault/internal/audit/dynamo"
+	"piivault/internal/authz"
+	"piivault/internal/crypto"
 	"piivault/internal/dynamo"
 )
 
@@ -67,6 +69,12 @@ func (o *oracle) unsettled() string {
 			}
 		}
 	}
+	secret := o.w.regions[0].db.Row("control", dynamo.Key{PK: string(authz.KindTenantSecret), SK: o.w.tenant})
+	if m, err := crypto.Parse(dynamo.Read(secret.Item).Bytes("body")); err != nil {
+		return err.Error()
+	} else if _, missing := o.rings[o.w.epoch-1].Copies(m); missing != nil {
+		return "the tenant's secret lacks copies"
+	}
 	return ""
 }
 
@@ -104,7 +112,7 @@ func (o *oracle) rows(r *region, table string) map[string]string {
 			content = string(f.Bytes("block"))
 		}
 		rows[o.w.short(key.PK+"|"+key.SK)] = content
-		if item["gap"] != nil {
+		if item["gap"] != nil || item["epoch"] != nil && f.Int("epoch") != int64(o.w.epoch) {
 			rows["gap"] = o.w.short(key.PK + "|" + key.SK)
 		}
 	})

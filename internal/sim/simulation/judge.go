@@ -101,7 +101,7 @@ func (o *oracle) judgeRefusal(out *outcome) {
 	if !op.patient || !o.calm(op) {
 		return
 	}
-	if !slices.ContainsFunc(o.w.regions, func(r *region) bool { return o.reaches(op, r.kms) }) {
+	if !slices.ContainsFunc(o.w.members(op.on.epoch), func(r *region) bool { return o.reaches(op, r.kms) }) {
 		return
 	}
 	switch out.code() {
@@ -199,7 +199,8 @@ func (o *oracle) expected(op *operation) bool {
 		return false // clocks differ
 	}
 	return slices.ContainsFunc(h.attempts, func(a *attempt) bool {
-		return a.acked && a.ended.Before(op.begun) && !o.endangered(h, a.begun) && o.reaches(op, a.on.tables)
+		return a.acked && a.ended.Before(op.begun) && !o.endangered(h, a.begun) && o.reaches(op, a.on.tables) &&
+			slices.Contains(o.w.members(op.on.epoch), a.on)
 	})
 }
 
@@ -211,7 +212,7 @@ func (o *oracle) openable(op *operation) bool {
 		return false
 	}
 	now := o.copies(op.on.region, op.held)
-	return slices.ContainsFunc(o.w.regions, func(r *region) bool {
+	return slices.ContainsFunc(o.w.members(op.on.epoch), func(r *region) bool {
 		return slices.Contains(op.copies, r.name) && slices.Contains(now, r.name) && o.reaches(op, r.kms)
 	})
 }
@@ -230,7 +231,7 @@ func (o *oracle) judgeErased(out *outcome) {
 	if !out.complete || !op.erasure.completed.IsZero() {
 		return
 	}
-	if !o.completeFor(op.erasure) {
+	if !o.completeFor(op.erasure, op.on.epoch) {
 		o.violatef("G9: op %d: said to be complete, which it is not", op.id)
 	}
 }

@@ -72,7 +72,8 @@ type oracle struct {
 	counts     map[string]int
 	violations []string
 	events     []event
-	ring       *crypto.Ring
+	ring       *crypto.Ring    // of all regions that ever are in one
+	rings      []*crypto.Ring  // by epoch, from 1
 	lagged     time.Time       // when replication last lagged for longer than erasure assumes
 	written    map[string]bool // region, record and generation of every R that was ever there
 }
@@ -99,18 +100,15 @@ func (o *oracle) disturbed() {}
 // openTenant gets the tenant's keys, which the clients do not have: they tell
 // which record is which token's.
 func (o *oracle) openTenant(ctx context.Context, i *instance) {
-	var members []crypto.Region
-	for _, r := range o.w.regions {
-		members = append(members, crypto.Region{Name: r.name, KMS: r.keys, KeyARN: r.arn})
+	o.ring = o.ringOf(o.w.regions, 1)
+	for n, members := range o.w.rings {
+		o.rings = append(o.rings, o.ringOf(members, n+1))
 	}
-	ring, err := crypto.NewRing(crypto.RingConfig{Regions: members, Local: i.region.name, Mode: crypto.Copies, Epoch: ringName})
-	if err != nil {
-		o.violatef("oracle: %v", err)
+	if !o.holds() {
 		return
 	}
-	o.ring = ring
 	row := i.region.db.Row("control", dynamo.Key{PK: string(authz.KindTenantSecret), SK: o.w.tenant})
-	opened, _, _, err := crypto.NewSealer(ring, nil, nil).OpenTenantSecret(ctx, o.w.tenant, dynamo.Read(row.Item).Bytes("body"))
+	opened, _, _, err := crypto.NewSealer(o.ring, nil, nil).OpenTenantSecret(ctx, o.w.tenant, dynamo.Read(row.Item).Bytes("body"))
 	if err != nil {
 		o.violatef("oracle: %v", err)
 		return
@@ -118,6 +116,39 @@ func (o *oracle) openTenant(ctx context.Context, i *instance) {
 	if o.keys, err = crypto.NewTenantKeys(o.w.tenant, opened); err != nil {
 		o.violatef("oracle: %v", err)
 	}
+}
+
+func (o *oracle) ringOf(regions []*region, epoch int) *crypto.Ring {
+	cfg := crypto.RingConfig{Local: regions[0].name, Mode: crypto.Copies, Epoch: uint64(epoch)} //nolint:gosec // G115: 1 or 2
+	for _, r := range regions {
+		cfg.Regions = append(cfg.Regions, crypto.Region{Name: r.name, KMS: r.keys, KeyARN: r.arn})
+	}
+	ring, err := crypto.NewRing(cfg)
+	if err != nil {
+		o.violatef("oracle: %v", err)
+	}
+	return ring
+}
+
+// depends reports a message that no region of a ring could open.
+func (o *oracle) depends(epoch int) (found bool) {
+	for _, r := range o.w.regions {
+		for table, attribute := range map[string]string{"records": "message", "control": "body"} {
+			r.db.Rows(table, func(key dynamo.Key, item dynamo.Item) {
+				if item[attribute] == nil || table == "control" && key.PK != string(authz.KindTenantSecret) {
+					return
+				}
+				m, err := crypto.Parse(dynamo.Read(item).Bytes(attribute))
+				if err != nil {
+					found = true
+					return
+				}
+				present, _ := o.rings[epoch-1].Copies(m)
+				found = found || len(present) == 0
+			})
+		}
+	}
+	return found
 }
 
 // draw decides what a client does, and where if not where it would have.

@@ -177,7 +177,7 @@ func (w *World) indexAll(r *region) {
 // disturb changes a fault, a link or an instance.
 func (w *World) disturb() {
 	r := pick(w.scheduler, w.regions)
-	switch w.random.IntN(10) {
+	switch w.random.IntN(11) {
 	case 0, 1, 2:
 		w.fault(r.kms)
 	case 3, 4:
@@ -190,12 +190,19 @@ func (w *World) disturb() {
 			w.tracef("%s crashes", i.name)
 			w.stop(i)
 		}
+	case 8:
+		if w.oneIn(2) {
+			w.changeRing()
+		}
 	default:
 		w.restart(r)
 	}
 }
 
 func (w *World) restart(r *region) {
+	if !slices.Contains(w.members(w.epoch), r) {
+		return
+	}
 	for at, i := range r.instances {
 		if i.dead.Load() {
 			n := w.start(r, at)
@@ -251,13 +258,13 @@ func (w *World) mended(a, b *region) time.Time { return w.repaired[pair(a, b)] }
 
 // bootstrap starts an instance of each region, makes the tenant, and starts the others.
 func (w *World) bootstrap(ctx context.Context) {
-	for _, r := range w.regions {
+	for _, r := range w.members(1) {
 		for at := range r.instances {
 			w.start(r, at)
 		}
 	}
 	w.until("every instance is ready", func() bool {
-		return !slices.ContainsFunc(w.regions, func(r *region) bool {
+		return !slices.ContainsFunc(w.members(1), func(r *region) bool {
 			return slices.ContainsFunc(r.instances, func(i *instance) bool { return !i.ready })
 		})
 	})
@@ -333,7 +340,13 @@ func (w *World) heal() {
 			}
 		}
 	}
+	w.changeRing()
 	for _, r := range w.regions {
+		for _, i := range r.instances {
+			if i.epoch != w.epoch && !i.dead.Load() {
+				w.stop(i)
+			}
+		}
 		for range r.instances {
 			w.restart(r)
 		}

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ func (o *oracle) changed(r *region, c simdynamo.Change) {
 }
 
 func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
-	if c.Key.SK[0] != 'R' || o.ring == nil {
+	if c.Key.SK[0] != 'R' {
 		return
 	}
 	name := o.w.short(c.Key.PK + "|" + c.Key.SK)
@@ -72,8 +73,12 @@ func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
 	if c.Before == nil || c.Replicated {
 		return
 	}
+	if now, was := dynamo.Read(c.After).Uint("epoch"), dynamo.Read(c.Before).Uint("epoch"); now < was {
+		o.violatef("G2: %s was replaced in %s by one of ring %d, before %d", name, r.name, now, was)
+	}
 	before, _, err := o.copiesOf(c.Before)
-	if err != nil || slices.ContainsFunc(before, func(have string) bool { return !slices.Contains(present, have) }) {
+	names := o.rings[dynamo.Read(c.After).Uint("epoch")-1].Names()
+	if err != nil || slices.ContainsFunc(before, func(have string) bool { return slices.Contains(names, have) && !slices.Contains(present, have) }) {
 		o.violatef("G2: %s was replaced in %s by one that opens in fewer regions: %v, before %v", name, r.name, present, before)
 	}
 	if o.buried(r, c.Key) {
@@ -90,7 +95,7 @@ func (o *oracle) copiesOf(item dynamo.Item) (present, missing []string, err erro
 	if err != nil {
 		return nil, nil, err //nolint:wrapcheck // shown as it is
 	}
-	present, missing = o.ring.Copies(m)
+	present, missing = o.rings[dynamo.Read(item).Uint("epoch")-1].Copies(m)
 	return present, missing, nil
 }
 
@@ -110,11 +115,22 @@ func (o *oracle) controlChanged(c simdynamo.Change) {
 			return
 		}
 		j.confirmed[name] = true
-		if len(j.confirmed) == len(o.w.regions) && j.completed.IsZero() {
+		o.jobsChanged()
+	}
+}
+
+// jobsChanged ends the jobs that every region of the ring has confirmed.
+func (o *oracle) jobsChanged() {
+	for _, id := range slices.Sorted(maps.Keys(o.jobs)) {
+		if j := o.jobs[id]; j.completed.IsZero() && o.confirmed(j, o.w.epoch) {
 			j.completed = time.Now()
 			o.complete(j)
 		}
 	}
+}
+
+func (o *oracle) confirmed(j *job, epoch int) bool {
+	return !slices.ContainsFunc(o.w.members(epoch), func(r *region) bool { return !j.confirmed[r.name] })
 }
 
 func parseJob(body []byte) *job {
@@ -168,10 +184,11 @@ func (o *oracle) settled(e *erasure) {
 	}
 }
 
-// completeFor reports that some job of an erasure's target is complete.
-func (o *oracle) completeFor(e *erasure) bool {
+// completeFor reports that some job of an erasure's target is complete, as an
+// instance with a ring sees it.
+func (o *oracle) completeFor(e *erasure, epoch int) bool {
 	for _, j := range o.jobs {
-		if !j.completed.IsZero() && o.matches(j, e) {
+		if o.confirmed(j, epoch) && o.matches(j, e) {
 			return true
 		}
 	}

@@ -31,8 +31,7 @@ import (
 )
 
 const (
-	env      = "sim"
-	ringName = 1
+	env = "sim"
 	// quiet is ErasureQuiet: longer than replication may lag.
 	quiet = 5 * time.Second
 	// maxLag is how long replication lags at most while links are up.
@@ -82,6 +81,7 @@ type instance struct {
 	host   string // the same after a restart
 	life   int
 	region *region
+	epoch  int // of its ring
 	skew   time.Duration
 	dead   atomic.Bool
 	cancel context.CancelFunc
@@ -98,6 +98,8 @@ type World struct {
 	*scheduler
 	cfg      Config
 	regions  []*region
+	rings    [][]*region // members by epoch, from 1
+	epoch    int         // that instances start with now
 	types    *pii.Catalog
 	rules    *authz.PolicySource
 	links    map[string]time.Time // pairs of regions that do not reach each other, since when
@@ -164,7 +166,49 @@ func newWorld(cfg Config) (*World, error) {
 			return nil, err
 		}
 	}
+	w.drawRings()
 	return w, nil
+}
+
+// drawRings decides how the ring will change, if it will: a region comes or goes.
+func (w *World) drawRings() {
+	w.epoch, w.rings = 1, [][]*region{w.regions}
+	n := len(w.regions)
+	if n < 3 {
+		return
+	}
+	switch w.random.IntN(3) {
+	case 0:
+		w.rings = [][]*region{w.regions[:n-1], w.regions}
+	case 1:
+		w.rings = [][]*region{w.regions, w.regions[:n-1]}
+	}
+}
+
+// members are the regions of a ring.
+func (w *World) members(epoch int) []*region { return w.rings[epoch-1] }
+
+// changeRing makes the next ring the one that instances start with. A region
+// is removed as docs/resilience.md says: when nothing depends on its key
+// alone, and with no instance of the old ring left that could make such a record.
+func (w *World) changeRing() {
+	if w.epoch == len(w.rings) {
+		return
+	}
+	shrinks := len(w.members(w.epoch+1)) < len(w.members(w.epoch))
+	if shrinks && w.oracle.depends(w.epoch+1) {
+		return
+	}
+	w.epoch++
+	w.tracef("ring %d: %d regions", w.epoch, len(w.members(w.epoch)))
+	for _, r := range w.regions {
+		for _, i := range r.instances {
+			if (shrinks || !slices.Contains(w.members(w.epoch), r)) && !i.dead.Load() {
+				w.stop(i)
+			}
+		}
+	}
+	w.oracle.jobsChanged()
 }
 
 func piiTypes() []pii.Type {
@@ -195,7 +239,9 @@ func (w *World) addRegion(i int, name string) error {
 	})
 	for n := range 1 + w.random.IntN(3) {
 		host := fmt.Sprintf("%c%d", name[0], n)
-		r.instances = append(r.instances, &instance{host: host, name: host, region: r})
+		i := &instance{host: host, name: host, region: r}
+		i.dead.Store(true) // until it is started
+		r.instances = append(r.instances, i)
 	}
 	w.regions = append(w.regions, r)
 	return nil
@@ -223,7 +269,7 @@ func (l *locked) Read(p []byte) (int, error) {
 // start begins the next life of an instance.
 func (w *World) start(r *region, at int) *instance {
 	old := r.instances[at]
-	i := &instance{host: old.host, life: old.life + 1, region: r, skew: old.skew}
+	i := &instance{host: old.host, life: old.life + 1, region: r, epoch: w.epoch, skew: old.skew}
 	if i.life == 1 || w.oneIn(4) {
 		i.skew = w.upTo(2*time.Hour) - time.Hour
 	}
@@ -255,12 +301,12 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 		return err
 	}
 	var members []crypto.Region
-	for _, r := range w.regions {
+	for _, r := range w.members(i.epoch) {
 		members = append(members, crypto.Region{Name: r.name, KMS: &kms{w, i, r}, KeyARN: r.arn})
 	}
 	var err error
 	cfg.Ring, err = crypto.NewRing(crypto.RingConfig{
-		Regions: members, Local: i.region.name, Mode: crypto.Copies, Epoch: ringName, Now: now, Random: random,
+		Regions: members, Local: i.region.name, Mode: crypto.Copies, Epoch: uint64(i.epoch), Now: now, Random: random,
 		ProbeEvery: 700 * time.Millisecond, Logger: zerolog.Nop(), OnRestored: func(name string) { i.vault.Restored(name) },
 	})
 	if err != nil {
@@ -278,7 +324,7 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 }
 
 func (w *World) tablesOf(ctx context.Context, i *instance, cfg *vault.Config) error {
-	ordered := slices.Clone(w.regions)
+	ordered := slices.Clone(w.members(i.epoch))
 	slices.SortStableFunc(ordered, func(a, b *region) int { return rank(a != i.region) - rank(b != i.region) })
 	for n, r := range ordered {
 		client, err := dynamo.New(dynamo.Config{Region: r.name, Data: &tables{w, i, r}})

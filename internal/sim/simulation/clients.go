@@ -138,7 +138,7 @@ func (w *World) launch(op *operation) {
 	op.on.busy++
 	w.tracef("%s op %d %s", op.on.name, op.id, op.describe())
 	w.running.Go(func() {
-		ctx, cancel := context.WithTimeout(as(context.Background(), fmt.Sprintf("%s op %d", op.on.name, op.id)), patience)
+		ctx, cancel := context.WithTimeout(as(w.life, fmt.Sprintf("%s op %d", op.on.name, op.id)), patience)
 		defer cancel()
 		if op.kind == tamper {
 			ctx = context.WithValue(ctx, movedKey{}, op)

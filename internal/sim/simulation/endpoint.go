@@ -78,6 +78,7 @@ func (w *World) judge(c *call) verdict {
 		}
 	}
 	switch m {
+	case up:
 	case hangs:
 		return unanswered
 	case refuses:

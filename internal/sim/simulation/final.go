@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -127,7 +126,7 @@ func (o *oracle) verifyLogs() {
 			o.violatef("audit: %v", err)
 			return
 		}
-		if _, err := audit.Verify(context.Background(), auditdynamo.Stored{Client: client, Table: "audit"}); err != nil {
+		if _, err := audit.Verify(o.w.life, auditdynamo.Stored{Client: client, Table: "audit"}); err != nil {
 			o.violatef("G7: the logs in %s: %v", r.name, err)
 		}
 	}

@@ -31,7 +31,12 @@ const (
 func lives() porcupine.Model {
 	model := porcupine.NondeterministicModel{
 		Init: func() []any { return []any{absent} },
-		Step: func(state, input, output any) []any { return step(state.(int), input.(kind), output.(string)) },
+		Step: func(state, input, output any) []any {
+			at, _ := state.(int)
+			did, _ := input.(kind)
+			code, _ := output.(string)
+			return step(at, did, code)
+		},
 	}
 	return model.ToModel()
 }

@@ -27,20 +27,20 @@ const (
 // real store code. Any call may be interrupted before each of its operations
 // on the table by any other. It returns how many operations on tables there
 // were, and what went wrong: a resurrection, or an acknowledged generation lost.
-func Interleave(seed uint64) (operations int, wrong string) {
+func Interleave(ctx context.Context, seed uint64) (operations int, wrong string) {
 	x := &interleaving{random: rand.New(rand.NewPCG(seed, 0x17e)), erased: map[uint32]bool{}, acked: map[uint32]bool{}} //nolint:gosec // G404: draws schedules
 	for i := range 2 + x.random.IntN(2) {
 		x.add(fmt.Sprintf("region-%d", i))
 	}
 	for range 6 + x.random.IntN(10) {
-		if x.act(); x.wrong != "" {
+		if x.act(ctx); x.wrong != "" {
 			return x.operations, x.wrong
 		}
 	}
 	for len(x.lanes) > 0 {
 		x.deliver()
 	}
-	x.settled()
+	x.settled(ctx)
 	return x.operations, x.wrong
 }
 
@@ -79,35 +79,35 @@ type interrupted struct {
 }
 
 func (d interrupted) PutItem(ctx context.Context, in *dynamodb.PutItemInput, o ...option) (*dynamodb.PutItemOutput, error) {
-	d.x.interrupt()
+	d.x.interrupt(ctx)
 	return d.Data.PutItem(ctx, in, o...) //nolint:wrapcheck // the service's own, here and below
 }
 
 func (d interrupted) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, o ...option) (*dynamodb.TransactWriteItemsOutput, error) {
-	d.x.interrupt()
+	d.x.interrupt(ctx)
 	return d.Data.TransactWriteItems(ctx, in, o...) //nolint:wrapcheck // see above
 }
 
 func (d interrupted) BatchWriteItem(ctx context.Context, in *dynamodb.BatchWriteItemInput, o ...option) (*dynamodb.BatchWriteItemOutput, error) {
-	d.x.interrupt()
+	d.x.interrupt(ctx)
 	return d.Data.BatchWriteItem(ctx, in, o...) //nolint:wrapcheck // see above
 }
 
 func (d interrupted) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, o ...option) (*dynamodb.BatchGetItemOutput, error) {
-	d.x.interrupt()
+	d.x.interrupt(ctx)
 	return d.Data.BatchGetItem(ctx, in, o...) //nolint:wrapcheck // see above
 }
 
 func (d interrupted) Query(ctx context.Context, in *dynamodb.QueryInput, o ...option) (*dynamodb.QueryOutput, error) {
-	d.x.interrupt()
+	d.x.interrupt(ctx)
 	return d.Data.Query(ctx, in, o...) //nolint:wrapcheck // see above
 }
 
-func (x *interleaving) interrupt() {
+func (x *interleaving) interrupt(ctx context.Context) {
 	x.operations++
 	if x.depth < deep && x.wrong == "" && x.random.IntN(3) == 0 {
 		x.depth++
-		x.act()
+		x.act(ctx)
 		x.depth--
 	}
 }
@@ -158,9 +158,8 @@ func (x *interleaving) deliver() {
 	m.to.Apply("records", m.key, m.row)
 }
 
-func (x *interleaving) act() {
+func (x *interleaving) act(ctx context.Context) {
 	s := x.stores[x.random.IntN(len(x.stores))]
-	ctx := context.Background()
 	var err error
 	switch n := x.random.IntN(10); {
 	case n < 3:
@@ -170,7 +169,7 @@ func (x *interleaving) act() {
 	case n < 6:
 		err = x.repair(ctx, s)
 	case n < 7:
-		err = s.store.Delete(ctx, []store.Key{x.key(uint32(x.random.IntN(3)))}) //nolint:gosec // G115: below 3
+		err = s.store.Delete(ctx, []store.Key{x.key(uint32(x.random.IntN(3)))})
 	default:
 		if len(x.lanes) > 0 {
 			x.deliver()
@@ -223,7 +222,7 @@ func (x *interleaving) erase(ctx context.Context, s *site) error {
 
 // repair swaps a message for a longer one, unless something has changed.
 func (x *interleaving) repair(ctx context.Context, s *site) error {
-	key := x.key(uint32(x.random.IntN(3))) //nolint:gosec // G115: below 3
+	key := x.key(uint32(x.random.IntN(3)))
 	old, buried, err := s.store.Get(ctx, key)
 	if err != nil || old == nil || buried {
 		return err //nolint:wrapcheck // shown as it is
@@ -256,10 +255,10 @@ func (x *interleaving) look(ctx context.Context, s *site) {
 
 // settled: with everything replicated, all regions read the same, nothing that
 // was erased, and what was acknowledged and not erased.
-func (x *interleaving) settled() {
+func (x *interleaving) settled(ctx context.Context) {
 	x.depth = deep // nothing interrupts any more
 	for _, s := range x.stores {
-		states, err := s.store.Read(context.Background(), ref())
+		states, err := s.store.Read(ctx, ref())
 		if err != nil {
 			x.wrong = err.Error()
 			return

@@ -119,7 +119,7 @@ func (o *oracle) openTenant(ctx context.Context, i *instance) {
 }
 
 func (o *oracle) ringOf(regions []*region, epoch int) *crypto.Ring {
-	cfg := crypto.RingConfig{Local: regions[0].name, Mode: crypto.Copies, Epoch: uint64(epoch)} //nolint:gosec // G115: 1 or 2
+	cfg := crypto.RingConfig{Local: regions[0].name, Mode: crypto.Copies, Epoch: uint64(epoch)}
 	for _, r := range regions {
 		cfg.Regions = append(cfg.Regions, crypto.Region{Name: r.name, KMS: r.keys, KeyARN: r.arn})
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -36,10 +35,10 @@ func through[In, Out any](ctx context.Context, t *tables, name string, write boo
 		name: t.to.name + " " + name, from: t.from, to: t.to.tables, write: write, chore: isChore(ctx, name),
 		do: func(p part) (err error) {
 			if batch, ok := any(in).(*dynamodb.BatchWriteItemInput); ok {
-				_, err = t.to.db.BatchWriteItem(context.Background(), partial(batch, p))
+				_, err = t.to.db.BatchWriteItem(context.WithoutCancel(ctx), partial(batch, p))
 				return err
 			}
-			out, err = do(context.Background(), in)
+			out, err = do(context.WithoutCancel(ctx), in)
 			return err
 		},
 	})
@@ -130,10 +129,11 @@ func (t *tables) BatchWriteItem(ctx context.Context, in *dynamodb.BatchWriteItem
 }
 
 func (t *tables) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...option) (*dynamodb.QueryOutput, error) {
-	name := "query " + *in.TableName + " " + aws.ToString(in.IndexName)
+	parts := []string{"query", *in.TableName, aws.ToString(in.IndexName)}
 	for _, v := range slices.Sorted(maps.Keys(in.ExpressionAttributeValues)) {
-		name += " " + valueName(in.ExpressionAttributeValues[v])
+		parts = append(parts, valueName(in.ExpressionAttributeValues[v]))
 	}
+	name := strings.Join(parts, " ")
 	if in.ExclusiveStartKey != nil {
 		name += " from " + keyName(in.ExclusiveStartKey)
 	}
@@ -191,7 +191,7 @@ func (k *kms) park(ctx context.Context, name string, ec map[string]string, do fu
 
 func (k *kms) GenerateDataKey(ctx context.Context, arn string, ec map[string]string) (key secret.Key, blob []byte, err error) {
 	err = k.park(ctx, "generate", ec, func() (err error) {
-		key, blob, err = k.to.keys.GenerateDataKey(context.Background(), arn, ec)
+		key, blob, err = k.to.keys.GenerateDataKey(context.WithoutCancel(ctx), arn, ec)
 		return err
 	})
 	return key, blob, err
@@ -199,7 +199,7 @@ func (k *kms) GenerateDataKey(ctx context.Context, arn string, ec map[string]str
 
 func (k *kms) Encrypt(ctx context.Context, arn string, key secret.Key, ec map[string]string) (blob []byte, err error) {
 	err = k.park(ctx, "encrypt", ec, func() (err error) {
-		blob, err = k.to.keys.Encrypt(context.Background(), arn, key, ec)
+		blob, err = k.to.keys.Encrypt(context.WithoutCancel(ctx), arn, key, ec)
 		return err
 	})
 	return blob, err
@@ -207,14 +207,14 @@ func (k *kms) Encrypt(ctx context.Context, arn string, key secret.Key, ec map[st
 
 func (k *kms) Decrypt(ctx context.Context, arn string, ciphertext []byte, ec map[string]string) (key secret.Key, err error) {
 	err = k.park(ctx, "decrypt", ec, func() (err error) {
-		key, err = k.to.keys.Decrypt(context.Background(), arn, ciphertext, ec)
+		key, err = k.to.keys.Decrypt(context.WithoutCancel(ctx), arn, ciphertext, ec)
 		return err
 	})
 	return key, err
 }
 
 func (k *kms) Check(ctx context.Context, arn string) error {
-	return k.park(ctx, "check", nil, func() error { return k.to.keys.Check(context.Background(), arn) })
+	return k.park(ctx, "check", nil, func() error { return k.to.keys.Check(context.WithoutCancel(ctx), arn) })
 }
 
 // serialLog wakes the requests of one audit block one by one: which of them
@@ -227,11 +227,12 @@ type serialLog struct {
 
 // Append implements audit.Log.
 func (l *serialLog) Append(entries []audit.Entry) audit.Pending {
-	name := "audited"
+	parts := []string{"audited"}
 	for i := range entries {
-		name += " " + entries[i].Action + " " + entries[i].Record + "#" + strconv.FormatUint(uint64(entries[i].Generation), 10) + " " + string(entries[i].Outcome)
+		e := &entries[i]
+		parts = append(parts, fmt.Sprintf("%s %s#%d %s", e.Action, e.Record, e.Generation, e.Outcome))
 	}
-	return &serialPending{Pending: l.Log.Append(entries), log: l, name: name}
+	return &serialPending{Pending: l.Log.Append(entries), log: l, name: strings.Join(parts, " ")}
 }
 
 type serialPending struct {

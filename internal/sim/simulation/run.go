@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -14,9 +13,9 @@ const (
 )
 
 // run bootstraps, disturbs, heals, and checks.
-func (w *World) run(ctx context.Context) {
+func (w *World) run() {
 	defer w.end()
-	w.bootstrap(ctx)
+	w.bootstrap()
 	for w.step < w.cfg.Steps && w.oracle.holds() {
 		w.next()
 		w.act()
@@ -257,7 +256,7 @@ func (w *World) mend(a, b *region) {
 func (w *World) mended(a, b *region) time.Time { return w.repaired[pair(a, b)] }
 
 // bootstrap starts an instance of each region, makes the tenant, and starts the others.
-func (w *World) bootstrap(ctx context.Context) {
+func (w *World) bootstrap() {
 	for _, r := range w.members(1) {
 		for at := range r.instances {
 			w.start(r, at)
@@ -273,7 +272,7 @@ func (w *World) bootstrap(ctx context.Context) {
 	var id string
 	w.running.Go(func() {
 		var err error
-		id, err = first.vault.CreateTenant(as(ctx, first.name+" tenant"), "default")
+		id, err = first.vault.CreateTenant(as(w.life, first.name+" tenant"), "default")
 		made <- err
 	})
 	var err error
@@ -290,7 +289,7 @@ func (w *World) bootstrap(ctx context.Context) {
 		return
 	}
 	w.tenant = id
-	w.oracle.openTenant(ctx, first)
+	w.oracle.openTenant(w.life, first)
 }
 
 // until answers everything until something is so.

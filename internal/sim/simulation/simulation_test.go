@@ -71,7 +71,7 @@ func (s *totals) add(r simulation.Result) {
 // how long each, SIM_ONCE leaves out the second run, SIM_TRACE is a file for
 // the trace.
 func TestSimulation(t *testing.T) {
-	cfg := simulation.Config{Steps: int(setting(t, "SIM_STEPS", 3000)), Dir: t.TempDir(), Keep: shown} //nolint:gosec // G115: not so many
+	cfg := simulation.Config{Steps: int(setting(t, "SIM_STEPS", 3000)), Dir: t.TempDir(), Keep: shown}
 	if err := simulation.Prepare(cfg.Dir); err != nil {
 		t.Fatal(err)
 	}
@@ -112,13 +112,14 @@ func one(t *testing.T, cfg simulation.Config, twice bool, sum *totals) bool {
 		t.Errorf("seed %d: %q\nreplay: make sim SEED=%d SEEDS=1 TRACE=sim.trace", cfg.Seed, r.Violations, cfg.Seed)
 		return false
 	}
-	if again := r; twice {
-		if again = run(t, cfg, ".again"); again.Hash != r.Hash {
-			t.Errorf("seed %d: trace %s, then %s\ncompare: make sim SEED=%d SEEDS=1 TWICE=1 TRACE=sim.trace; diff sim.trace sim.trace.again", cfg.Seed, r.Hash, again.Hash, cfg.Seed)
-			return false
-		}
+	if !twice {
+		return true
 	}
-	return true
+	again := run(t, cfg, ".again")
+	if again.Hash != r.Hash {
+		t.Errorf("seed %d: trace %s, then %s\ncompare: make sim SEED=%d SEEDS=1 TWICE=1 TRACE=sim.trace; diff sim.trace sim.trace.again", cfg.Seed, r.Hash, again.Hash, cfg.Seed)
+	}
+	return again.Hash == r.Hash
 }
 
 // G1, G9: interleavings of the store's calls, each interrupted by others.
@@ -131,7 +132,7 @@ func TestInterleavings(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for i := next.Add(1) - 1; i < n; i = next.Add(1) - 1 {
-				did, wrong := simulation.Interleave(first + i)
+				did, wrong := simulation.Interleave(t.Context(), first+i)
 				operations.Add(int64(did))
 				if wrong != "" {
 					t.Errorf("interleaving %d: %s\nreplay: make sim SEED=%d INTERLEAVINGS=1", first+i, wrong, first+i)

@@ -102,12 +102,12 @@ func (o *oracle) copiesOf(item dynamo.Item) (present, missing []string, err erro
 // controlChanged follows erasure jobs: one is complete as soon as every region
 // has written its confirmation anywhere.
 func (o *oracle) controlChanged(c simdynamo.Change) {
-	switch authz.Kind(c.Key.PK) {
-	case authz.KindEraseJob:
+	switch c.Key.PK {
+	case string(authz.KindEraseJob):
 		if o.jobs[c.Key.SK] == nil {
 			o.jobs[c.Key.SK] = parseJob(dynamo.Read(c.After).Bytes("body"))
 		}
-	case authz.KindEraseConfirm:
+	case string(authz.KindEraseConfirm):
 		id, name, _ := strings.Cut(c.Key.SK, "#")
 		j := o.jobs[id]
 		if j == nil {

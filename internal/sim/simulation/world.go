@@ -112,7 +112,7 @@ type World struct {
 	tenant           string
 	running          sync.WaitGroup
 	names            map[string]string // short names of record ids
-	virtual          time.Duration
+	life             context.Context   // of instances
 }
 
 // Run runs one seed in a bubble of its own.
@@ -123,7 +123,8 @@ func Run(t *testing.T, cfg Config) (result Result) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.run(t.Context())
+		w.life = context.WithoutCancel(t.Context())
+		w.run()
 		result = Result{
 			Seed: cfg.Seed, Steps: w.step, Operations: w.oracle.counts, Virtual: time.Since(epoch), Hash: w.hash(),
 			Trace: w.trace, Violations: w.oracle.violations,
@@ -161,8 +162,8 @@ func newWorld(cfg Config) (*World, error) {
 	w.ttl, w.partitionRefuses = w.oneIn(2), w.oneIn(2)
 	w.oracle = newOracle(w)
 	n := 2 + w.random.IntN(3)
-	for i, name := range regionNames()[:n] {
-		if err := w.addRegion(i, name); err != nil {
+	for _, name := range regionNames()[:n] {
+		if err := w.addRegion(name); err != nil {
 			return nil, err
 		}
 	}
@@ -221,7 +222,7 @@ func piiTypes() []pii.Type {
 }
 
 // addRegion makes a region; its instances are started later.
-func (w *World) addRegion(i int, name string) error {
+func (w *World) addRegion(name string) error {
 	r := &region{name: name, skew: w.upTo(2*time.Second) - time.Second}
 	if w.oneIn(4) {
 		r.skew = w.upTo(2*time.Hour) - time.Hour
@@ -275,7 +276,7 @@ func (w *World) start(r *region, at int) *instance {
 	}
 	i.name = fmt.Sprintf("%s.%d", i.host, i.life)
 	r.instances[at] = i
-	ctx, cancel := context.WithCancel(as(context.Background(), i.name))
+	ctx, cancel := context.WithCancel(as(w.life, i.name))
 	i.cancel = cancel
 	w.running.Go(func() {
 		if err := w.boot(ctx, i); err != nil {

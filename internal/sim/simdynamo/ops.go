@@ -399,5 +399,5 @@ func (r *Region) scanTable(t *table, in *dynamodb.ScanInput) (*dynamodb.ScanOutp
 func segmentOf(pk string, of int32) int32 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(pk))
-	return int32(h.Sum32() % uint32(of)) //nolint:gosec // G115: below of
+	return int32(h.Sum32() % uint32(of))
 }

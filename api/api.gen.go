@@ -104,6 +104,24 @@ func (e Reveal) Valid() bool {
 	}
 }
 
+// Defines values for StopInfoScope.
+const (
+	StopInfoScopeDeployment StopInfoScope = "deployment"
+	StopInfoScopeTenant     StopInfoScope = "tenant"
+)
+
+// Valid indicates whether the value is a known member of the StopInfoScope enum.
+func (e StopInfoScope) Valid() bool {
+	switch e {
+	case StopInfoScopeDeployment:
+		return true
+	case StopInfoScopeTenant:
+		return true
+	default:
+		return false
+	}
+}
+
 // AuditEntry One audited fact. Never a value, a token or a credential.
 type AuditEntry struct {
 	// About An entry's place.
@@ -255,39 +273,39 @@ type AuditReference struct {
 type Budget struct {
 	// Guesses Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Guesses *BudgetLimit `json:"guesses,omitempty"`
 
 	// Masked Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Masked *BudgetLimit `json:"masked,omitempty"`
 
 	// Misses Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Misses *BudgetLimit `json:"misses,omitempty"`
 
 	// Plain Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Plain *BudgetLimit `json:"plain,omitempty"`
 
 	// Subjects Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Subjects *BudgetLimit `json:"subjects,omitempty"`
 }
 
 // BudgetLimit Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 // nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-// whose values are revealed (`subjects`).
+// whose values are revealed (`subjects`). An absent one is 0.
 type BudgetLimit struct {
 	// Day By the day, not less than by the hour.
-	Day int64 `json:"day"`
+	Day int64 `json:"day,omitempty,omitzero"`
 
 	// Hour By the hour; 0 for none.
-	Hour int64 `json:"hour"`
+	Hour int64 `json:"hour,omitempty,omitzero"`
 }
 
 // CoverageResponse What stays readable without each region.
@@ -711,6 +729,18 @@ type RepairStatus struct {
 	Superseded bool `json:"superseded,omitempty,omitzero"`
 }
 
+// ResumeResponse What was lifted, and how far that is.
+type ResumeResponse struct {
+	// Lifted Ids of the stops.
+	Lifted []string `json:"lifted"`
+
+	// NotReached Regions that do not know of it yet.
+	NotReached []string `json:"not_reached"`
+
+	// Stopped Whether a stop is still in force.
+	Stopped bool `json:"stopped"`
+}
+
 // Reveal How much of a value is shown.
 type Reveal string
 
@@ -724,6 +754,48 @@ type RevokeKeyRequest struct {
 type RevokeKeyResponse struct {
 	// NotReached Regions that do not know of it yet.
 	NotReached []string `json:"not_reached"`
+}
+
+// StopInfo A stop in force.
+type StopInfo struct {
+	// By Who made a tenant's: `key_<id>`, for example.
+	By string `json:"by,omitempty,omitzero"`
+
+	// ID Its id.
+	ID string `json:"id"`
+
+	// Reason Why a tenant's was made.
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// Scope `deployment`: every tenant's; its reason is the operator's to tell.
+	Scope StopInfoScope `json:"scope"`
+
+	// Since When it was made.
+	Since string `json:"since,omitempty,omitzero"`
+}
+
+// StopInfoScope `deployment`: every tenant's; its reason is the operator's to tell.
+type StopInfoScope string
+
+// StopRequest Why reveals are stopped, or go on.
+type StopRequest struct {
+	// Reason For the audit log: no personal data.
+	Reason string `json:"reason"`
+}
+
+// StopResponse A stop, and how far it is.
+type StopResponse struct {
+	// ID The stop's id.
+	ID string `json:"id"`
+
+	// NotReached Regions that do not know of it yet.
+	NotReached []string `json:"not_reached"`
+}
+
+// StopsResponse What is stopped.
+type StopsResponse struct {
+	// Stops By id; empty where reveals go on.
+	Stops []StopInfo `json:"stops"`
 }
 
 // TokenItem A token.
@@ -874,6 +946,12 @@ type CreateKeyJSONRequestBody = CreateKeyRequest
 // RevokeKeyJSONRequestBody defines body for RevokeKey for application/json ContentType.
 type RevokeKeyJSONRequestBody = RevokeKeyRequest
 
+// ResumeJSONRequestBody defines body for Resume for application/json ContentType.
+type ResumeJSONRequestBody = StopRequest
+
+// StopJSONRequestBody defines body for Stop for application/json ContentType.
+type StopJSONRequestBody = StopRequest
+
 // TokenizeJSONRequestBody defines body for Tokenize for application/json ContentType.
 type TokenizeJSONRequestBody = TokenizeRequest
 
@@ -924,6 +1002,15 @@ type ServerInterface interface {
 	// StartRepair Repair now
 	// (POST /v1/repair)
 	StartRepair(w http.ResponseWriter, r *http.Request)
+	// Resume Lift the tenant's stops
+	// (POST /v1/resume)
+	Resume(w http.ResponseWriter, r *http.Request)
+	// GetStops What is stopped
+	// (GET /v1/stop)
+	GetStops(w http.ResponseWriter, r *http.Request)
+	// Stop Stop all reveals
+	// (POST /v1/stop)
+	Stop(w http.ResponseWriter, r *http.Request)
 	// Tokenize Keep values, get tokens
 	// (POST /v1/tokenize)
 	Tokenize(w http.ResponseWriter, r *http.Request, params TokenizeParams)
@@ -1023,6 +1110,24 @@ func (_ Unimplemented) GetRepair(w http.ResponseWriter, r *http.Request) {
 // StartRepair Repair now
 // (POST /v1/repair)
 func (_ Unimplemented) StartRepair(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// Resume Lift the tenant's stops
+// (POST /v1/resume)
+func (_ Unimplemented) Resume(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStops What is stopped
+// (GET /v1/stop)
+func (_ Unimplemented) GetStops(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// Stop Stop all reveals
+// (POST /v1/stop)
+func (_ Unimplemented) Stop(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1257,6 +1362,48 @@ func (siw *ServerInterfaceWrapper) StartRepair(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// Resume operation middleware
+func (siw *ServerInterfaceWrapper) Resume(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.Resume(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStops operation middleware
+func (siw *ServerInterfaceWrapper) GetStops(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStops(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// Stop operation middleware
+func (siw *ServerInterfaceWrapper) Stop(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.Stop(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // Tokenize operation middleware
 func (siw *ServerInterfaceWrapper) Tokenize(w http.ResponseWriter, r *http.Request) {
 
@@ -1469,6 +1616,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/repair", wrapper.StartRepair)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/resume", wrapper.Resume)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/stop", wrapper.GetStops)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/stop", wrapper.Stop)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/tokenize", wrapper.Tokenize)

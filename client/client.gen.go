@@ -110,6 +110,24 @@ func (e Reveal) Valid() bool {
 	}
 }
 
+// Defines values for StopInfoScope.
+const (
+	StopInfoScopeDeployment StopInfoScope = "deployment"
+	StopInfoScopeTenant     StopInfoScope = "tenant"
+)
+
+// Valid indicates whether the value is a known member of the StopInfoScope enum.
+func (e StopInfoScope) Valid() bool {
+	switch e {
+	case StopInfoScopeDeployment:
+		return true
+	case StopInfoScopeTenant:
+		return true
+	default:
+		return false
+	}
+}
+
 // AuditEntry One audited fact. Never a value, a token or a credential.
 type AuditEntry struct {
 	// About An entry's place.
@@ -261,39 +279,39 @@ type AuditReference struct {
 type Budget struct {
 	// Guesses Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Guesses *BudgetLimit `json:"guesses,omitempty"`
 
 	// Masked Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Masked *BudgetLimit `json:"masked,omitempty"`
 
 	// Misses Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Misses *BudgetLimit `json:"misses,omitempty"`
 
 	// Plain Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Plain *BudgetLimit `json:"plain,omitempty"`
 
 	// Subjects Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 	// nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-	// whose values are revealed (`subjects`).
+	// whose values are revealed (`subjects`). An absent one is 0.
 	Subjects *BudgetLimit `json:"subjects,omitempty"`
 }
 
 // BudgetLimit Units by the hour and by the day (UTC): values in full (`plain`) or masked, by type; tokens that reveal
 // nothing (`misses`); values whose deterministic token is asked for (`guesses`), by type; different subjects
-// whose values are revealed (`subjects`).
+// whose values are revealed (`subjects`). An absent one is 0.
 type BudgetLimit struct {
 	// Day By the day, not less than by the hour.
-	Day int64 `json:"day"`
+	Day int64 `json:"day,omitempty,omitzero"`
 
 	// Hour By the hour; 0 for none.
-	Hour int64 `json:"hour"`
+	Hour int64 `json:"hour,omitempty,omitzero"`
 }
 
 // CoverageResponse What stays readable without each region.
@@ -717,6 +735,18 @@ type RepairStatus struct {
 	Superseded bool `json:"superseded,omitempty,omitzero"`
 }
 
+// ResumeResponse What was lifted, and how far that is.
+type ResumeResponse struct {
+	// Lifted Ids of the stops.
+	Lifted []string `json:"lifted"`
+
+	// NotReached Regions that do not know of it yet.
+	NotReached []string `json:"not_reached"`
+
+	// Stopped Whether a stop is still in force.
+	Stopped bool `json:"stopped"`
+}
+
 // Reveal How much of a value is shown.
 type Reveal string
 
@@ -730,6 +760,48 @@ type RevokeKeyRequest struct {
 type RevokeKeyResponse struct {
 	// NotReached Regions that do not know of it yet.
 	NotReached []string `json:"not_reached"`
+}
+
+// StopInfo A stop in force.
+type StopInfo struct {
+	// By Who made a tenant's: `key_<id>`, for example.
+	By string `json:"by,omitempty,omitzero"`
+
+	// ID Its id.
+	ID string `json:"id"`
+
+	// Reason Why a tenant's was made.
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// Scope `deployment`: every tenant's; its reason is the operator's to tell.
+	Scope StopInfoScope `json:"scope"`
+
+	// Since When it was made.
+	Since time.Time `json:"since,omitempty,omitzero"`
+}
+
+// StopInfoScope `deployment`: every tenant's; its reason is the operator's to tell.
+type StopInfoScope string
+
+// StopRequest Why reveals are stopped, or go on.
+type StopRequest struct {
+	// Reason For the audit log: no personal data.
+	Reason string `json:"reason"`
+}
+
+// StopResponse A stop, and how far it is.
+type StopResponse struct {
+	// ID The stop's id.
+	ID string `json:"id"`
+
+	// NotReached Regions that do not know of it yet.
+	NotReached []string `json:"not_reached"`
+}
+
+// StopsResponse What is stopped.
+type StopsResponse struct {
+	// Stops By id; empty where reveals go on.
+	Stops []StopInfo `json:"stops"`
 }
 
 // TokenItem A token.
@@ -846,6 +918,12 @@ type CreateKeyJSONRequestBody = CreateKeyRequest
 
 // RevokeKeyJSONRequestBody defines body for RevokeKey for application/json ContentType.
 type RevokeKeyJSONRequestBody = RevokeKeyRequest
+
+// ResumeJSONRequestBody defines body for Resume for application/json ContentType.
+type ResumeJSONRequestBody = StopRequest
+
+// StopJSONRequestBody defines body for Stop for application/json ContentType.
+type StopJSONRequestBody = StopRequest
 
 // TokenizeJSONRequestBody defines body for Tokenize for application/json ContentType.
 type TokenizeJSONRequestBody = TokenizeRequest
@@ -1042,6 +1120,39 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/repair (the `StartRepair` operationId).
 	StartRepair(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeWithBody Lift the tenant's stops
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/resume (the `Resume` operationId).
+	ResumeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Resume Lift the tenant's stops
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/resume (the `Resume` operationId).
+	Resume(ctx context.Context, body ResumeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStops What is stopped
+	//
+	// Corresponds with GET /v1/stop (the `GetStops` operationId).
+	GetStops(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StopWithBody Stop all reveals
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/stop (the `Stop` operationId).
+	StopWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Stop Stop all reveals
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/stop (the `Stop` operationId).
+	Stop(ctx context.Context, body StopJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// TokenizeWithBody Keep values, get tokens
 	//
@@ -1362,6 +1473,89 @@ func (c *Raw) GetRepair(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 // Corresponds with POST /v1/repair (the `StartRepair` operationId).
 func (c *Raw) StartRepair(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewStartRepairRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeWithBody Lift the tenant's stops
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/resume (the `Resume` operationId).
+func (c *Raw) ResumeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Resume Lift the tenant's stops
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/resume (the `Resume` operationId).
+func (c *Raw) Resume(ctx context.Context, body ResumeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStops What is stopped
+//
+// Corresponds with GET /v1/stop (the `GetStops` operationId).
+func (c *Raw) GetStops(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStopsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StopWithBody Stop all reveals
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/stop (the `Stop` operationId).
+func (c *Raw) StopWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStopRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Stop Stop all reveals
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/stop (the `Stop` operationId).
+func (c *Raw) Stop(ctx context.Context, body StopJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStopRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1850,6 +2044,113 @@ func NewStartRepairRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewResumeRequest calls the generic Resume builder with application/json body
+func NewResumeRequest(server string, body ResumeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewResumeRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewResumeRequestWithBody constructs an http.Request for the Resume method, with any body, and a specified content type
+func NewResumeRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/resume")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetStopsRequest constructs an http.Request for the GetStops method
+func NewGetStopsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/stop")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStopRequest calls the generic Stop builder with application/json body
+func NewStopRequest(server string, body StopJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStopRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewStopRequestWithBody constructs an http.Request for the Stop method, with any body, and a specified content type
+func NewStopRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/stop")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewTokenizeRequest calls the generic Tokenize builder with application/json body
 func NewTokenizeRequest(server string, params *TokenizeParams, body TokenizeJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2106,6 +2407,41 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/repair (the `StartRepair` operationId).
 	StartRepairWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StartRepairReply, error)
+
+	// ResumeWithBodyWithResponse Lift the tenant's stops
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/resume (the `Resume` operationId).
+	ResumeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResumeReply, error)
+
+	// ResumeWithResponse Lift the tenant's stops
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/resume (the `Resume` operationId).
+	ResumeWithResponse(ctx context.Context, body ResumeJSONRequestBody, reqEditors ...RequestEditorFn) (*ResumeReply, error)
+
+	// GetStopsWithResponse What is stopped
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/stop (the `GetStops` operationId).
+	GetStopsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStopsReply, error)
+
+	// StopWithBodyWithResponse Stop all reveals
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/stop (the `Stop` operationId).
+	StopWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StopReply, error)
+
+	// StopWithResponse Stop all reveals
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/stop (the `Stop` operationId).
+	StopWithResponse(ctx context.Context, body StopJSONRequestBody, reqEditors ...RequestEditorFn) (*StopReply, error)
 
 	// TokenizeWithBodyWithResponse Keep values, get tokens
 	//
@@ -2426,6 +2762,75 @@ func (r StartRepairReply) StatusCode() int {
 	return 0
 }
 
+type ResumeReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ResumeResponse
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type GetStopsReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StopsResponse
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStopsReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStopsReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type StopReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StopResponse
+}
+
+// Status returns HTTPResponse.Status
+func (r StopReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StopReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
 type TokenizeReply struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2717,6 +3122,71 @@ func (c *ClientWithResponses) StartRepairWithResponse(ctx context.Context, reqEd
 		return nil, err
 	}
 	return ParseStartRepairReply(rsp)
+}
+
+// ResumeWithBodyWithResponse Lift the tenant's stops
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/resume (the `Resume` operationId).
+func (c *ClientWithResponses) ResumeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResumeReply, error) {
+	rsp, err := c.ResumeWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeReply(rsp)
+}
+
+// ResumeWithResponse Lift the tenant's stops
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/resume (the `Resume` operationId).
+func (c *ClientWithResponses) ResumeWithResponse(ctx context.Context, body ResumeJSONRequestBody, reqEditors ...RequestEditorFn) (*ResumeReply, error) {
+	rsp, err := c.Resume(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeReply(rsp)
+}
+
+// GetStopsWithResponse What is stopped
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/stop (the `GetStops` operationId).
+func (c *ClientWithResponses) GetStopsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStopsReply, error) {
+	rsp, err := c.GetStops(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStopsReply(rsp)
+}
+
+// StopWithBodyWithResponse Stop all reveals
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/stop (the `Stop` operationId).
+func (c *ClientWithResponses) StopWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StopReply, error) {
+	rsp, err := c.StopWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStopReply(rsp)
+}
+
+// StopWithResponse Stop all reveals
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/stop (the `Stop` operationId).
+func (c *ClientWithResponses) StopWithResponse(ctx context.Context, body StopJSONRequestBody, reqEditors ...RequestEditorFn) (*StopReply, error) {
+	rsp, err := c.Stop(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStopReply(rsp)
 }
 
 // TokenizeWithBodyWithResponse Keep values, get tokens
@@ -3081,6 +3551,84 @@ func ParseStartRepairReply(rsp *http.Response) (*StartRepairReply, error) {
 	response := &StartRepairReply{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseResumeReply parses an HTTP response from a ResumeWithResponse call
+func ParseResumeReply(rsp *http.Response) (*ResumeReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ResumeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStopsReply parses an HTTP response from a GetStopsWithResponse call
+func ParseGetStopsReply(rsp *http.Response) (*GetStopsReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStopsReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StopsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStopReply parses an HTTP response from a StopWithResponse call
+func ParseStopReply(rsp *http.Response) (*StopReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StopReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StopResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	}
 
 	return response, nil

@@ -192,6 +192,25 @@ func (c *Client) RevokeKey(ctx context.Context, id string) (RevokeKeyResponse, e
 	})
 }
 
+// Stop stops all reveals of the tenant.
+func (c *Client) Stop(ctx context.Context, reason string) (StopResponse, error) {
+	return call[StopResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.Stop(ctx, StopRequest{Reason: reason})
+	})
+}
+
+// Resume lifts the tenant's stops.
+func (c *Client) Resume(ctx context.Context, reason string) (ResumeResponse, error) {
+	return call[ResumeResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.Resume(ctx, StopRequest{Reason: reason})
+	})
+}
+
+// Stops tells what is stopped.
+func (c *Client) Stops(ctx context.Context) (StopsResponse, error) {
+	return call[StopsResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.GetStops(ctx) })
+}
+
 // QueryAudit returns a page of audit entries, newest first.
 func (c *Client) QueryAudit(ctx context.Context, req AuditQueryRequest) (AuditQueryResponse, error) {
 	return call[AuditQueryResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.QueryAudit(ctx, req) })

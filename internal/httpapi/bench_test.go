@@ -24,7 +24,7 @@ type instantVault struct {
 	tokenized []vault.Tokenized
 }
 
-func (v instantVault) Authenticate(context.Context, secret.Text) (vault.Principal, error) {
+func (v instantVault) Authenticate(context.Context, vault.Credentials) (vault.Principal, error) {
 	return vault.Principal{}, nil
 }
 

@@ -42,7 +42,11 @@ type fakeVault struct {
 	erase      vault.EraseRequest
 	newKey     vault.NewKeyRequest
 	audit      vault.AuditRequest
-	revealed   []secret.Plaintext
+
+	credentials vault.Credentials
+	revealed    []secret.Plaintext
+	reason      string
+	everything  bool
 }
 
 var _ httpapi.Vault = (*vault.Vault)(nil)
@@ -57,8 +61,9 @@ func (f *fakeVault) enter(ctx context.Context, c vault.Call) error {
 	return f.fail(ctx)
 }
 
-func (f *fakeVault) Authenticate(_ context.Context, credential secret.Text) (vault.Principal, error) {
-	if credential.Reveal() != key {
+func (f *fakeVault) Authenticate(_ context.Context, c vault.Credentials) (vault.Principal, error) {
+	f.credentials = c
+	if c.Bearer.Reveal() != key && c.URI != uri {
 		return vault.Principal{}, &vault.Error{Kind: vault.ErrUnauthenticated, Code: "unauthenticated", Message: "No."}
 	}
 	return vault.Principal{Tenant: "t_1", ID: "key_0123", Authentication: "api_key"}, nil
@@ -148,6 +153,23 @@ func (f *fakeVault) ListKeys(ctx context.Context, c vault.Call) ([]vault.KeyInfo
 
 func (f *fakeVault) RevokeKey(ctx context.Context, c vault.Call, _ string) (vault.RevokeResult, error) {
 	return vault.RevokeResult{NotReached: []string{"us-east-1"}}, f.enter(ctx, c)
+}
+
+func (f *fakeVault) Stop(ctx context.Context, c vault.Call, reason string, everything bool) (vault.StopResult, error) {
+	f.reason, f.everything = reason, everything
+	return vault.StopResult{ID: "s1", NotReached: []string{"us-east-1"}}, f.enter(ctx, c)
+}
+
+func (f *fakeVault) Resume(ctx context.Context, c vault.Call, reason string, everything bool) (vault.ResumeResult, error) {
+	f.reason, f.everything = reason, everything
+	return vault.ResumeResult{Lifted: []string{"s1"}, Stopped: true}, f.enter(ctx, c)
+}
+
+func (f *fakeVault) Stops(ctx context.Context, c vault.Call) ([]vault.Stop, error) {
+	return []vault.Stop{
+		{ID: "s1", Tenant: "t_1", Reason: "why", By: "key_0123", At: 1772357400123},
+		{ID: "s2", Reason: "another tenant's", By: "operator", At: 1772357400124},
+	}, f.enter(ctx, c)
 }
 
 func (f *fakeVault) QueryAudit(ctx context.Context, c vault.Call, req vault.AuditRequest) (vault.AuditResult, error) {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,7 @@ import (
 // Vault is the domain as this package calls it. *vault.Vault implements it;
 // the interface is the seam where tests make the domain fail, hang or panic.
 type Vault interface {
-	Authenticate(ctx context.Context, credential secret.Text) (vault.Principal, error)
+	Authenticate(ctx context.Context, c vault.Credentials) (vault.Principal, error)
 	Tokenize(ctx context.Context, c vault.Call, req vault.TokenizeRequest) ([]vault.Tokenized, error)
 	Detokenize(ctx context.Context, c vault.Call, req vault.DetokenizeRequest) (vault.DetokenizeResult, error)
 	Inspect(ctx context.Context, c vault.Call, tokens []secret.Text) ([]vault.Inspected, error)
@@ -42,6 +43,9 @@ type Vault interface {
 	CreateKey(ctx context.Context, c vault.Call, req vault.NewKeyRequest) (vault.NewKeyResult, error)
 	ListKeys(ctx context.Context, c vault.Call) ([]vault.KeyInfo, error)
 	RevokeKey(ctx context.Context, c vault.Call, id string) (vault.RevokeResult, error)
+	Stop(ctx context.Context, c vault.Call, reason string, everything bool) (vault.StopResult, error)
+	Resume(ctx context.Context, c vault.Call, reason string, everything bool) (vault.ResumeResult, error)
+	Stops(ctx context.Context, c vault.Call) ([]vault.Stop, error)
 	QueryAudit(ctx context.Context, c vault.Call, req vault.AuditRequest) (vault.AuditResult, error)
 	Ready(ctx context.Context) map[string]error
 }
@@ -66,6 +70,9 @@ type Config struct {
 	Now    func() time.Time
 	Random io.Reader // for request ids
 
+	// Can are the duties whose routes are served; those of others are answered
+	// 404 not_served_here. Nil: all.
+	Can []vault.Duty
 	// Metrics serves /metrics. Nil: 404.
 	Metrics http.Handler
 	// Observe is told of every request: the context it came with, its route ("unmatched" for none of
@@ -96,6 +103,9 @@ type server struct {
 // The http.Server around it should set ReadHeaderTimeout, ReadTimeout (a slow
 // sender holds a place of InFlight) and MaxHeaderBytes.
 func New(cfg Config) (http.Handler, error) {
+	if cfg.Can == nil {
+		cfg.Can = vault.Duties()
+	}
 	if cfg.Vault == nil || cfg.Now == nil || cfg.Random == nil || !cfg.Limits.setDefaults() {
 		return nil, errConfig
 	}
@@ -151,6 +161,10 @@ func (s *server) addMethods() error {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.begin(w)
 	defer s.end(x, r)
+	if duty, some := dutyOf(r.URL.Path); some && !slices.Contains(s.Can, duty) {
+		s.refuse(x, problemNotHere())
+		return
+	}
 	s.router.ServeHTTP(x, r)
 }
 

@@ -67,6 +67,12 @@ var operations = []struct{ method, path, body, want string }{
 	{"POST", "/v1/keys", `{"name":"n","roles":["reader","writer"],"expires_at":"2030-01-01T00:00:00Z"}`, `{"id":"0123","key":"` + key + `","not_reached":[]}`},
 	{"GET", "/v1/keys", "", `{"keys":[{"created":"2026-03-01T09:30:00.123Z","id":"0123","name":"n","revoked":"2026-03-01T09:30:00.124Z","roles":["reader"]}]}`},
 	{"POST", "/v1/keys/revoke", `{"id":"0123"}`, `{"not_reached":["us-east-1"]}`},
+	{"POST", "/v1/stop", `{"reason":"why"}`, `{"id":"s1","not_reached":["us-east-1"]}`},
+	{"POST", "/v1/resume", `{"reason":"why"}`, `{"lifted":["s1"],"not_reached":[],"stopped":true}`},
+	{
+		"GET", "/v1/stop", "",
+		`{"stops":[{"by":"key_0123","id":"s1","reason":"why","scope":"tenant","since":"2026-03-01T09:30:00.123Z"},{"id":"s2","scope":"deployment","since":"2026-03-01T09:30:00.124Z"}]}`,
+	},
 	{
 		"POST", "/v1/audit/query", `{"actor":"a","token":"tok","record":"r","subject_id":"s","type":"ty","action":"ac","purpose":"p","outcome":"denied","from":"2026-01-01T00:00:00Z","to":"2027-01-01T00:00:00Z","limit":2,"cursor":"c"}`,
 		`{"entries":[{"about":{"index":0,"log":"l"},"action":"detokenize","actor":"key_0123","authentication":"api_key","generation":0,"index":1,"log":"l","outcome":"copy_used","policies":["reader"],"record":"rec","region":"eu-west-1","request_id":"r","tenant":"t_1","time":"2026-03-01T09:30:00.123Z","type":"email"}],"next_cursor":"more"}`,

@@ -123,6 +123,34 @@ func (s *server) RevokeKey(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// Stop serves POST /v1/stop. No route stops more than the caller's tenant.
+func (s *server) Stop(w http.ResponseWriter, r *http.Request) {
+	post(s, w, r, s.Limits.BodyBytes, func(ctx context.Context, c vault.Call, in *api.StopRequest) (*api.StopResponse, error) {
+		result, err := s.Vault.Stop(ctx, c, in.Reason, false)
+		return &api.StopResponse{ID: result.ID, NotReached: result.NotReached}, err
+	})
+}
+
+// Resume serves POST /v1/resume.
+func (s *server) Resume(w http.ResponseWriter, r *http.Request) {
+	post(s, w, r, s.Limits.BodyBytes, func(ctx context.Context, c vault.Call, in *api.StopRequest) (*api.ResumeResponse, error) {
+		result, err := s.Vault.Resume(ctx, c, in.Reason, false)
+		return &api.ResumeResponse{Lifted: result.Lifted, Stopped: result.Stopped, NotReached: result.NotReached}, err
+	})
+}
+
+// GetStops serves GET /v1/stop.
+func (s *server) GetStops(w http.ResponseWriter, r *http.Request) {
+	get(s, w, r, func(ctx context.Context, c vault.Call) (*api.StopsResponse, error) {
+		stops, err := s.Vault.Stops(ctx, c)
+		out := make([]api.StopInfo, len(stops))
+		for i, stop := range stops {
+			out[i] = stopInfo(stop)
+		}
+		return &api.StopsResponse{Stops: out}, err
+	})
+}
+
 // QueryAudit serves POST /v1/audit/query.
 func (s *server) QueryAudit(w http.ResponseWriter, r *http.Request) {
 	post(s, w, r, s.Limits.BodyBytes, func(ctx context.Context, c vault.Call, in *api.AuditQueryRequest) (*api.AuditQueryResponse, error) {

@@ -27,6 +27,10 @@ func problemNoRoute() *problem {
 	return &problem{status: http.StatusNotFound, code: "no_such_route", detail: "There is no such path."}
 }
 
+func problemNotHere() *problem {
+	return &problem{status: http.StatusNotFound, code: "not_served_here", detail: "This instance does not do this: another one does."}
+}
+
 func problemMethod() *problem {
 	return &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "The path does not know this method: see Allow."}
 }

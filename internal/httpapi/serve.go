@@ -5,11 +5,9 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/go-json-experiment/json"
 
-	"piivault/internal/secret"
 	"piivault/internal/vault"
 )
 
@@ -72,20 +70,6 @@ func statusOf(answer any) int {
 		return a.status()
 	}
 	return http.StatusOK
-}
-
-// authenticate takes the credential of RFC 6750 §2.1: one header, any case of
-// the scheme's name.
-func (s *server) authenticate(ctx context.Context, r *http.Request) (vault.Principal, error) {
-	sent := r.Header["Authorization"]
-	if len(sent) != 1 {
-		return vault.Principal{}, problemUnauthenticated()
-	}
-	scheme, credential, found := strings.Cut(sent[0], " ")
-	if !found || credential == "" || !strings.EqualFold(scheme, "Bearer") {
-		return vault.Principal{}, problemUnauthenticated()
-	}
-	return s.Vault.Authenticate(ctx, secret.NewText(credential))
 }
 
 // clientOf is the peer's address; headers that claim another are not trusted.

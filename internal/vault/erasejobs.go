@@ -52,6 +52,9 @@ func (j *jobs) step(ctx context.Context) {
 	if err := j.poll(ctx); err != nil && ctx.Err() == nil {
 		j.v.Logger.Warn().Err(err).Msg("erase jobs cannot be read")
 	}
+	if !j.v.can(CanRepair) {
+		return // it knows what it must not tokenize, and leaves the work to others
+	}
 	for _, id := range j.ids() {
 		if err := j.work(ctx, id); err != nil && ctx.Err() == nil {
 			j.v.Logger.Warn().Err(err).Str("job", id).Msg("an erasure cannot proceed here")

@@ -23,7 +23,6 @@ import (
 	"piivault/internal/authz"
 	"piivault/internal/crypto"
 	"piivault/internal/pii"
-	"piivault/internal/secret"
 	"piivault/internal/store"
 )
 
@@ -49,11 +48,14 @@ type Config struct {
 	Catalog  *pii.Catalog
 	Policies *authz.PolicySource
 	Keys     *authz.Keys
+	SignIn   *authz.SignIn // default: by Keys alone
 	Budgets  *authz.Budgets
 	Now      func() time.Time
 	Random   io.Reader
 	Logger   zerolog.Logger
 
+	// Can are this instance's duties. Nil: all.
+	Can []Duty
 	// TwoRegions: a tokenize is acknowledged only when its records are durable
 	// in another region's table too, and is refused while there is none
 	// (503 second_region_unavailable).
@@ -82,6 +84,9 @@ type Config struct {
 }
 
 func (c *Config) setDefaults() {
+	if c.Can == nil {
+		c.Can = Duties()
+	}
 	setDefault(&c.ErasureQuiet, 30*time.Second)
 	setDefault(&c.PollEvery, time.Second)
 	setDefault(&c.RepairEvery, time.Minute)
@@ -127,6 +132,9 @@ func New(cfg Config) (*Vault, error) {
 	if cfg.TwoRegions && len(cfg.Others) == 0 {
 		return nil, errors.New("vault: there is no second region to write to")
 	}
+	if err := cfg.setSignIn(); err != nil {
+		return nil, err
+	}
 	v := &Vault{Config: cfg, local: cfg.Store, region: cfg.Ring.Local(), control: cfg.Controls[0].Control}
 	v.seconds = make(seconds, len(cfg.Others))
 	v.tenants = newTenants(v)
@@ -152,11 +160,20 @@ func (v *Vault) Start(ctx context.Context) error {
 	return v.jobs.poll(ctx)
 }
 
-// Run does the background work of this region (credentials, erasure, repair,
-// sweeping, heartbeats, KMS probes, data keys ahead) and returns when ctx is done and all of it has ended.
+// Run does the background work of this instance's duties and returns when ctx
+// is done and all of it has ended: credentials, stops, policies, budgets,
+// heartbeats, KMS probes and erase jobs always; data keys ahead for tokenize;
+// erasure, repair and sweeping for repair.
 func (v *Vault) Run(ctx context.Context) {
+	loops := []func(context.Context){v.Keys.Run, v.stops.Run, v.Policies.Run, v.Budgets.Run, v.Ring.Run, v.jobs.run, v.beat}
+	if v.can(CanTokenize) {
+		loops = append(loops, v.Sealer.Run)
+	}
+	if v.can(CanRepair) {
+		loops = append(loops, v.repair.run, v.sweep)
+	}
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){v.Keys.Run, v.stops.Run, v.Policies.Run, v.Budgets.Run, v.Ring.Run, v.Sealer.Run, v.jobs.run, v.repair.run, v.sweep, v.beat} {
+	for _, loop := range loops {
 		wg.Go(func() { loop(ctx) })
 	}
 	wg.Wait()
@@ -165,19 +182,6 @@ func (v *Vault) Run(ctx context.Context) {
 // Restored tells the reconciler that a region's KMS answers again: pass it to
 // the ring as OnRestored.
 func (v *Vault) Restored(string) { v.repair.wake() }
-
-// Authenticate turns a credential into a Principal, or ErrUnauthenticated;
-// ErrUnavailable while revocations cannot be known.
-func (v *Vault) Authenticate(_ context.Context, credential secret.Text) (Principal, error) {
-	p, err := v.Keys.Authenticate(credential)
-	if errors.Is(err, authz.ErrUnavailable) {
-		return Principal{}, unavailable("unavailable", err)
-	}
-	if err != nil {
-		return Principal{}, &Error{Kind: ErrUnauthenticated, Code: "unauthenticated", Message: "The credential is missing, unknown, expired or revoked."}
-	}
-	return p, nil
-}
 
 // Ready names each dependency and why it is out, nil where it works.
 func (v *Vault) Ready(ctx context.Context) map[string]error {

@@ -10,6 +10,7 @@ import (
 
 	"piivault/internal/secret"
 	"piivault/internal/sim"
+	"piivault/internal/vault"
 )
 
 // ensureDevKey returns the file of a credential that opens this world. One
@@ -20,7 +21,7 @@ func ensureDevKey(ctx context.Context, world *sim.World, dir string) (string, er
 	text, err := os.ReadFile(file)
 	if err == nil {
 		credential := secret.NewText(strings.TrimSpace(string(text)))
-		if _, err := world.Regions[0].Vault.Authenticate(ctx, credential); err == nil {
+		if _, err := world.Regions[0].Vault.Authenticate(ctx, vault.Credentials{Bearer: credential}); err == nil {
 			return file, nil
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {

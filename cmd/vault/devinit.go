@@ -55,7 +55,7 @@ func (a *app) ensureKey(ctx context.Context, i *instance, file string) error {
 		return errors.New("the key file cannot be read")
 	}
 	if err == nil {
-		if _, err := i.Authenticate(ctx, secret.NewText(strings.TrimSpace(string(text)))); err == nil {
+		if _, err := i.Authenticate(ctx, vault.Credentials{Bearer: secret.NewText(strings.TrimSpace(string(text)))}); err == nil {
 			a.note("the key in the file works")
 			return nil
 		}

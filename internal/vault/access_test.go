@@ -65,13 +65,13 @@ func TestRevokedKeyOpensNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.a.Authenticate(t.Context(), made.Key); err != nil {
+	if _, err := w.a.Authenticate(t.Context(), vault.Credentials{Bearer: made.Key}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.a.RevokeKey(t.Context(), w.admin, made.ID); err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.a.Authenticate(t.Context(), made.Key)
+	_, err = w.a.Authenticate(t.Context(), vault.Credentials{Bearer: made.Key})
 	wantCode(t, err, vault.ErrUnauthenticated, "unauthenticated")
 }
 

@@ -238,7 +238,7 @@ func TestUnknownRevocationsAreUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = v.Authenticate(t.Context(), secret.NewText("pvk_x_y"))
+	_, err = v.Authenticate(t.Context(), vault.Credentials{Bearer: secret.NewText("pvk_x_y")})
 	wantCode(t, err, vault.ErrUnavailable, "unavailable")
 	if v.Ready(t.Context())["credentials"] == nil || w.a.Ready(t.Context())["credentials"] != nil {
 		t.Error("readiness does not tell")

@@ -76,7 +76,7 @@ func testTypes() []pii.Type {
 
 func (w *world) call(credential secret.Text) vault.Call {
 	w.t.Helper()
-	p, err := w.a.Authenticate(w.t.Context(), credential)
+	p, err := w.a.Authenticate(w.t.Context(), vault.Credentials{Bearer: credential})
 	if err != nil {
 		w.t.Fatal(err)
 	}

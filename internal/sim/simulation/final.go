@@ -44,6 +44,25 @@ func (o *oracle) final() {
 	}
 	o.verifyLogs()
 	o.linearize()
+	if w.cfg.Strict {
+		o.outlived()
+	}
+}
+
+// outlived looks for what an acknowledged erasure named and did not end.
+func (o *oracle) outlived() {
+	for _, e := range o.erasures {
+		if len(e.acked) == 0 || !e.answered {
+			continue
+		}
+		for _, target := range slices.Sorted(maps.Keys(e.targets)) {
+			record, generation, _ := strings.Cut(target, "#")
+			key := dynamo.Key{PK: o.w.tenant + "#" + record, SK: "R#" + generation}
+			if r := o.w.regions[0]; r.db.Row("records", key).Item != nil && !o.buried(r, key) {
+				o.violatef("G9: %s outlives an erasure begun at %v", o.w.short(key.PK+"|"+key.SK), e.begun.Sub(epoch))
+			}
+		}
+	}
 }
 
 // unsettled says what is not yet as it will be.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"piivault/internal/dynamo"
 )
 
 // judge compares how an operation ended with what is known.
@@ -69,6 +71,12 @@ func (o *oracle) judgeTokenize(out *outcome) {
 	if row == nil {
 		o.violatef("G1: op %d: acknowledged, and not in the table of %s", op.id, r.name)
 		return
+	}
+	if at := dynamo.Read(row).Key(); op.held.forever && op.subject != "" {
+		link := dynamo.Key{PK: at.PK, SK: "L" + at.SK[1:] + "#" + o.keys.SubjectID(op.subject)}
+		if r.db.Row("records", link).Item == nil {
+			o.violatef("G9: op %d: acknowledged, and not linked to its subject in %s", op.id, r.name)
+		}
 	}
 	if !o.audited(r, "tokenize", op.held.record) {
 		o.violatef("G6: op %d: acknowledged without a durable audit entry in %s", op.id, r.name)

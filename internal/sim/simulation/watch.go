@@ -70,6 +70,7 @@ func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
 	if gap != strings.Join(missing, ",") {
 		o.violatef("G3: %s in %s misses copies of %v and says %q", name, r.name, missing, gap)
 	}
+	o.returned(r, c.Key)
 	if c.Before == nil || c.Replicated {
 		return
 	}
@@ -83,6 +84,16 @@ func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
 	}
 	if o.buried(r, c.Key) {
 		o.violatef("G9: %s was replaced in %s under its tombstone", name, r.name)
+	}
+}
+
+// returned: what an erasure found does not come back after it is complete.
+func (o *oracle) returned(r *region, key dynamo.Key) {
+	_, record, _ := strings.Cut(key.PK, "#")
+	for _, e := range o.erasures {
+		if e.targets[record+key.SK[1:10]] && !e.final() && o.doneBy(e, time.Now()) && !o.buried(r, key) {
+			o.violatef("G9: %s comes to %s though its erasure is complete", o.w.short(key.PK+"|"+key.SK), r.name)
+		}
 	}
 }
 
@@ -153,35 +164,39 @@ func (o *oracle) matches(j *job, e *erasure) bool {
 	return slices.Contains(j.records, e.held.record)
 }
 
-// complete ends the erasures that a job was made for, or that joined it.
+// complete ends the erasures that a job was made for, and looks whether it did.
 func (o *oracle) complete(j *job) {
 	for _, e := range o.erasures {
-		if e.completed.IsZero() && len(e.acked) > 0 && o.matches(j, e) {
+		if e.completed.IsZero() && j.made.After(e.begun) && o.matches(j, e) {
 			e.completed = time.Now()
+			o.lives(e)
 		}
 	}
 }
 
-// settled ends an erasure whose job was complete before its client heard of it.
-// One for which no job was made, because an earlier one of its target seemed
-// to be open still where it was asked for, is no more than answered.
-func (o *oracle) settled(e *erasure) {
-	done := false
-	for _, j := range o.jobs {
-		if o.matches(j, e) {
-			if j.completed.IsZero() {
-				return // to be waited for
+// lives looks for what is there though its erasure is complete.
+func (o *oracle) lives(e *erasure) {
+	for _, target := range slices.Sorted(maps.Keys(e.targets)) {
+		record, generation, _ := strings.Cut(target, "#")
+		key := dynamo.Key{PK: o.w.tenant + "#" + record, SK: "R#" + generation}
+		for _, r := range o.w.regions {
+			if !e.final() && r.db.Peek("records", key) != nil && !o.buried(r, key) && o.lagged.Before(e.begun) {
+				o.violatef("G9: %s lives in %s though its erasure is complete", o.w.short(key.PK+"|"+key.SK), r.name)
 			}
-			done = done || j.completed.After(e.begun)
 		}
 	}
-	switch {
-	case !e.completed.IsZero():
-	case done:
-		e.completed = time.Now()
-	default:
-		e.answered = true
+}
+
+// settled says of an acknowledged erasure for which no job was made, because
+// an earlier one of its target seemed to be open or had just ended where it
+// was asked for, that it is no more than answered.
+func (o *oracle) settled(e *erasure) {
+	for _, j := range o.jobs {
+		if j.made.After(e.begun) && o.matches(j, e) {
+			return
+		}
 	}
+	e.answered = true
 }
 
 // completeFor reports that some job of an erasure's target is complete, as an

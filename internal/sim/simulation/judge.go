@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"piivault/internal/authz"
+	"piivault/internal/crypto"
 	"piivault/internal/dynamo"
 )
 
@@ -106,7 +108,7 @@ func (e *erasure) final() bool { return e.held != nil && !e.held.forever }
 // judgeRefusal: with any KMS reachable, no write is refused (G2).
 func (o *oracle) judgeRefusal(out *outcome) {
 	op := out.op
-	if !op.patient || !o.calm(op) {
+	if !op.patient || !o.calm(op) || !o.entered(op) {
 		return
 	}
 	if !slices.ContainsFunc(o.w.members(op.on.epoch), func(r *region) bool { return o.reaches(op, r.kms) }) {
@@ -123,6 +125,23 @@ func (o *oracle) judgeRefusal(out *outcome) {
 		}
 	}
 	o.violatef("G2: op %d: refused with %q though nothing is wrong: %v", op.id, out.code(), out.err)
+}
+
+// entered reports that the instance had the tenant's secret, or could get it:
+// a region that has just joined has no copy of its own until it is repaired.
+func (o *oracle) entered(op *operation) bool {
+	if op.warm {
+		return true
+	}
+	row := op.on.region.db.Row("control", dynamo.Key{PK: string(authz.KindTenantSecret), SK: o.w.tenant})
+	m, err := crypto.Parse(dynamo.Read(row.Item).Bytes("body"))
+	if err != nil {
+		return true
+	}
+	present, _ := o.ring.Copies(m)
+	return slices.ContainsFunc(o.w.members(op.on.epoch), func(r *region) bool {
+		return slices.Contains(present, r.name) && o.reaches(op, r.kms)
+	})
 }
 
 // mayBeErased reports any erasure of the token, or of the subject.
@@ -152,10 +171,10 @@ func (o *oracle) judgeRead(out *outcome) {
 		o.judgeShown(out)
 		return
 	}
-	if !op.patient || !o.calm(op) || !o.expected(op) {
+	if !op.patient || !o.calm(op) || !o.entered(op) || !o.expected(op) {
 		return
 	}
-	if op.kind == inspect && op.warm || o.openable(op) {
+	if op.kind == inspect || o.openable(op) {
 		o.violatef("G1: op %d: %s of %v, which was acknowledged and is not erased: %q: %v", op.id, op.kind, h, out.code(), out.err)
 	}
 }

@@ -142,7 +142,7 @@ Exit codes: 0 all done; 1 failed or interrupted; 2 wrong usage;
 	root.SetIn(a.stdin)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%v", err) })
 	root.AddCommand(
-		newDevCommand(), newDevKMSCommand(), newDevInitCommand(a), newDevReplicateCommand(a), newServeCommand(a), newHealthCommand(a), newConfigCommand(a), newDoctorCommand(a), newTablesCommand(a), newTenantCommand(a),
+		newDevCommand(), newDevKMSCommand(), newDevInitCommand(a), newDevReplicateCommand(a), newServeCommand(a), newHealthCommand(a), newConfigCommand(a), newDoctorCommand(a), newTablesCommand(a), newTenantCommand(a), newPolicyCommand(a), newStopCommand(a), newResumeCommand(a),
 		newImportCommand(a), newExportCommand(a), newTokenizeCommand(a), newDetokenizeCommand(a),
 		newExplainCommand(a), newEraseCommand(a), newTypesCommand(a), newRegionsCommand(a),
 		newRepairCommand(a), newCoverageCommand(a), newKeyCommand(a), newAuditCommand(a), newVersionCommand(a),

@@ -112,7 +112,8 @@ func rank(other bool) int {
 
 // surroundings are what an instance is given besides its configuration.
 type surroundings struct {
-	name   string // of the instance, in the audit logs' names
+	name   string       // of the instance, in the audit logs' names
+	can    []vault.Duty // nil: all
 	now    func() time.Time
 	random io.Reader
 	logger zerolog.Logger
@@ -160,7 +161,7 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 		}
 	}()
 	i.closes = []func() error{func() error { e.close(); return nil }}
-	v := vault.Config{Env: cfg.Env, Now: s.now, Random: s.random, Logger: s.logger, ErasureQuiet: cfg.ErasureQuiet, TwoRegions: cfg.TwoRegions, RepairRate: float64(cfg.Repair.Rate)}
+	v := vault.Config{Env: cfg.Env, Can: s.can, Now: s.now, Random: s.random, Logger: s.logger, ErasureQuiet: cfg.ErasureQuiet, TwoRegions: cfg.TwoRegions, RepairRate: float64(cfg.Repair.Rate)}
 	if cfg.Store == config.Embedded {
 		err = i.embedded(ctx, cfg, s, &v)
 	} else {

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"piivault/internal/audit"
+	"piivault/internal/authz"
 	"piivault/internal/crypto"
 	"piivault/internal/secret"
 	"piivault/internal/vault"
@@ -57,6 +58,32 @@ func (c *readyCollector) Collect(out chan<- prometheus.Metric) {
 		}
 		out <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up, name)
 	}
+}
+
+// policyCollector tells which policies are in force.
+type policyCollector struct {
+	source         *authz.PolicySource
+	info, failures *prometheus.Desc
+}
+
+func newPolicyCollector(region string, s *authz.PolicySource) *policyCollector {
+	labels := prometheus.Labels{"region": region}
+	return &policyCollector{
+		s, prometheus.NewDesc("vault_policy_set_info", "The policies in force, by the hash that audit entries name.", []string{"hash"}, labels),
+		prometheus.NewDesc("vault_policy_reload_failures_total", "Changed policy files that were wrong, so that the policies in force stayed.", nil, labels),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *policyCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- c.info
+	out <- c.failures
+}
+
+// Collect implements prometheus.Collector.
+func (c *policyCollector) Collect(out chan<- prometheus.Metric) {
+	out <- prometheus.MustNewConstMetric(c.info, prometheus.GaugeValue, 1, c.source.Current().Hash())
+	out <- prometheus.MustNewConstMetric(c.failures, prometheus.CounterValue, float64(c.source.Failures()))
 }
 
 // prefetchCollector reads the counts of data keys made ahead.

@@ -157,7 +157,13 @@ type served struct {
 // serve starts the real program.
 func (r *rig) serve(t *testing.T, env ...string) *served {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "vault", "serve", "--config", r.file) // TestMain put it there
+	return r.serveAs(t, nil, env...)
+}
+
+// serveAs is serve with more arguments.
+func (r *rig) serveAs(t *testing.T, args []string, env ...string) *served {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "vault", append([]string{"serve", "--config", r.file}, args...)...) // TestMain put it there
 	cmd.Env = append(os.Environ(), env...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

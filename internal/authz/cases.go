@@ -66,14 +66,50 @@ type policyCase struct {
 	Policies []string `json:"policies,omitempty"` // where given: exactly these determine it
 }
 
+// CaseResult is one case's outcome.
+type CaseResult struct {
+	File, Name string
+	Err        error // nil: the policies answer as expected
+}
+
+// RunCases checks the policies and runs every case, those behind a failing one
+// too. The error is of the policies or of a file of cases that cannot be read.
+func RunCases(files map[string][]byte) ([]CaseResult, error) {
+	policies := maps.Clone(files)
+	maps.DeleteFunc(policies, func(name string, _ []byte) bool { return strings.HasSuffix(name, casesExt) })
+	p, err := ParsePolicies(policies)
+	if err != nil {
+		return nil, err
+	}
+	var results []CaseResult
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if !strings.HasSuffix(name, casesExt) {
+			continue
+		}
+		cases, err := parseCases(files[name])
+		if err != nil {
+			return nil, &PolicyError{File: name, Err: err}
+		}
+		for _, c := range cases {
+			results = append(results, CaseResult{name, c.Name, p.runCase(c)})
+		}
+	}
+	return results, nil
+}
+
+func parseCases(text []byte) (cases []policyCase, err error) {
+	err = json.Unmarshal(text, &cases, json.RejectUnknownMembers(true))
+	return cases, err
+}
+
 // runCases runs every case of every file.
 func (p *Policies) runCases(files map[string][]byte) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !strings.HasSuffix(name, casesExt) {
 			continue
 		}
-		var cases []policyCase
-		if err := json.Unmarshal(files[name], &cases, json.RejectUnknownMembers(true)); err != nil {
+		cases, err := parseCases(files[name])
+		if err != nil {
 			return &PolicyError{File: name, Err: err}
 		}
 		for i, c := range cases {

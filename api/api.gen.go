@@ -551,6 +551,9 @@ type KeyInfo struct {
 	// ID Its id.
 	ID string `json:"id"`
 
+	// LastUsed The hour in which it was last used, as far as this region knows: a minute late from here, and by replication from elsewhere. Absent when never.
+	LastUsed string `json:"last_used,omitempty,omitzero"`
+
 	// Name As given.
 	Name string `json:"name"`
 
@@ -559,6 +562,9 @@ type KeyInfo struct {
 
 	// Roles Its roles.
 	Roles []string `json:"roles"`
+
+	// Suspended Since when it is suspended; absent when it is not.
+	Suspended string `json:"suspended,omitempty,omitzero"`
 }
 
 // KeysResponse The tenant's keys.
@@ -577,6 +583,12 @@ type Liveness struct {
 
 // OnError What a bad item does to the batch. Absent means `abort`.
 type OnError string
+
+// PrincipalRequest Whom it is about.
+type PrincipalRequest struct {
+	// ID A key's id, or a principal's as audit entries have it in `actor`: `key_…`, `oidc_…`, `mtls_…`.
+	ID string `json:"id"`
+}
 
 // Problem An error (RFC 9457).
 type Problem struct {
@@ -756,6 +768,33 @@ type RevokeKeyResponse struct {
 	NotReached []string `json:"not_reached"`
 }
 
+// RotateKeyRequest A key to replace.
+type RotateKeyRequest struct {
+	// ID The key's id, without `pvk_` or `key_`.
+	ID string `json:"id"`
+
+	// OverlapSeconds How long the old key works on; absent: 86400, a day.
+	OverlapSeconds *int64 `json:"overlap_seconds,omitempty"`
+}
+
+// RotateKeyResponse The new key, and when the old one ends.
+type RotateKeyResponse struct {
+	// Expires When the new key stops working; absent when never.
+	Expires string `json:"expires,omitempty,omitzero"`
+
+	// ID Of the new key.
+	ID string `json:"id"`
+
+	// Key The credential, shown this once.
+	Key string `json:"key"`
+
+	// NotReached Regions that do not know of it yet.
+	NotReached []string `json:"not_reached"`
+
+	// OldExpires When the old key stops working.
+	OldExpires string `json:"old_expires"`
+}
+
 // StopInfo A stop in force.
 type StopInfo struct {
 	// By Who made a tenant's: `key_<id>`, for example.
@@ -796,6 +835,12 @@ type StopResponse struct {
 type StopsResponse struct {
 	// Stops By id; empty where reveals go on.
 	Stops []StopInfo `json:"stops"`
+}
+
+// SuspensionResponse How far it is.
+type SuspensionResponse struct {
+	// NotReached Regions that do not know of it yet.
+	NotReached []string `json:"not_reached"`
 }
 
 // TokenItem A token.
@@ -943,8 +988,17 @@ type InspectJSONRequestBody = InspectRequest
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = CreateKeyRequest
 
+// ReinstateKeyJSONRequestBody defines body for ReinstateKey for application/json ContentType.
+type ReinstateKeyJSONRequestBody = PrincipalRequest
+
 // RevokeKeyJSONRequestBody defines body for RevokeKey for application/json ContentType.
 type RevokeKeyJSONRequestBody = RevokeKeyRequest
+
+// RotateKeyJSONRequestBody defines body for RotateKey for application/json ContentType.
+type RotateKeyJSONRequestBody = RotateKeyRequest
+
+// SuspendKeyJSONRequestBody defines body for SuspendKey for application/json ContentType.
+type SuspendKeyJSONRequestBody = PrincipalRequest
 
 // ResumeJSONRequestBody defines body for Resume for application/json ContentType.
 type ResumeJSONRequestBody = StopRequest
@@ -990,9 +1044,18 @@ type ServerInterface interface {
 	// CreateKey Create an API key
 	// (POST /v1/keys)
 	CreateKey(w http.ResponseWriter, r *http.Request)
+	// ReinstateKey Reinstate a principal
+	// (POST /v1/keys/reinstate)
+	ReinstateKey(w http.ResponseWriter, r *http.Request)
 	// RevokeKey Revoke an API key
 	// (POST /v1/keys/revoke)
 	RevokeKey(w http.ResponseWriter, r *http.Request)
+	// RotateKey Rotate an API key
+	// (POST /v1/keys/rotate)
+	RotateKey(w http.ResponseWriter, r *http.Request)
+	// SuspendKey Suspend a principal
+	// (POST /v1/keys/suspend)
+	SuspendKey(w http.ResponseWriter, r *http.Request)
 	// GetRegions The key ring's regions
 	// (GET /v1/regions)
 	GetRegions(w http.ResponseWriter, r *http.Request)
@@ -1089,9 +1152,27 @@ func (_ Unimplemented) CreateKey(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ReinstateKey Reinstate a principal
+// (POST /v1/keys/reinstate)
+func (_ Unimplemented) ReinstateKey(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // RevokeKey Revoke an API key
 // (POST /v1/keys/revoke)
 func (_ Unimplemented) RevokeKey(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RotateKey Rotate an API key
+// (POST /v1/keys/rotate)
+func (_ Unimplemented) RotateKey(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// SuspendKey Suspend a principal
+// (POST /v1/keys/suspend)
+func (_ Unimplemented) SuspendKey(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1306,11 +1387,53 @@ func (siw *ServerInterfaceWrapper) CreateKey(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// ReinstateKey operation middleware
+func (siw *ServerInterfaceWrapper) ReinstateKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReinstateKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RevokeKey operation middleware
 func (siw *ServerInterfaceWrapper) RevokeKey(w http.ResponseWriter, r *http.Request) {
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RevokeKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RotateKey operation middleware
+func (siw *ServerInterfaceWrapper) RotateKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RotateKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SuspendKey operation middleware
+func (siw *ServerInterfaceWrapper) SuspendKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SuspendKey(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1606,7 +1729,16 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/v1/keys", wrapper.CreateKey)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/keys/reinstate", wrapper.ReinstateKey)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/keys/revoke", wrapper.RevokeKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/keys/rotate", wrapper.RotateKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/keys/suspend", wrapper.SuspendKey)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/regions", wrapper.GetRegions)

@@ -557,6 +557,9 @@ type KeyInfo struct {
 	// ID Its id.
 	ID string `json:"id"`
 
+	// LastUsed The hour in which it was last used, as far as this region knows: a minute late from here, and by replication from elsewhere. Absent when never.
+	LastUsed time.Time `json:"last_used,omitempty,omitzero"`
+
 	// Name As given.
 	Name string `json:"name"`
 
@@ -565,6 +568,9 @@ type KeyInfo struct {
 
 	// Roles Its roles.
 	Roles []string `json:"roles"`
+
+	// Suspended Since when it is suspended; absent when it is not.
+	Suspended time.Time `json:"suspended,omitempty,omitzero"`
 }
 
 // KeysResponse The tenant's keys.
@@ -583,6 +589,12 @@ type Liveness struct {
 
 // OnError What a bad item does to the batch. Absent means `abort`.
 type OnError string
+
+// PrincipalRequest Whom it is about.
+type PrincipalRequest struct {
+	// ID A key's id, or a principal's as audit entries have it in `actor`: `key_…`, `oidc_…`, `mtls_…`.
+	ID string `json:"id"`
+}
 
 // Problem An error (RFC 9457).
 type Problem struct {
@@ -762,6 +774,33 @@ type RevokeKeyResponse struct {
 	NotReached []string `json:"not_reached"`
 }
 
+// RotateKeyRequest A key to replace.
+type RotateKeyRequest struct {
+	// ID The key's id, without `pvk_` or `key_`.
+	ID string `json:"id"`
+
+	// OverlapSeconds How long the old key works on; absent: 86400, a day.
+	OverlapSeconds *int64 `json:"overlap_seconds,omitempty"`
+}
+
+// RotateKeyResponse The new key, and when the old one ends.
+type RotateKeyResponse struct {
+	// Expires When the new key stops working; absent when never.
+	Expires time.Time `json:"expires,omitempty,omitzero"`
+
+	// ID Of the new key.
+	ID string `json:"id"`
+
+	// Key The credential, shown this once.
+	Key string `json:"key"`
+
+	// NotReached Regions that do not know of it yet.
+	NotReached []string `json:"not_reached"`
+
+	// OldExpires When the old key stops working.
+	OldExpires time.Time `json:"old_expires"`
+}
+
 // StopInfo A stop in force.
 type StopInfo struct {
 	// By Who made a tenant's: `key_<id>`, for example.
@@ -802,6 +841,12 @@ type StopResponse struct {
 type StopsResponse struct {
 	// Stops By id; empty where reveals go on.
 	Stops []StopInfo `json:"stops"`
+}
+
+// SuspensionResponse How far it is.
+type SuspensionResponse struct {
+	// NotReached Regions that do not know of it yet.
+	NotReached []string `json:"not_reached"`
 }
 
 // TokenItem A token.
@@ -916,8 +961,17 @@ type InspectJSONRequestBody = InspectRequest
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = CreateKeyRequest
 
+// ReinstateKeyJSONRequestBody defines body for ReinstateKey for application/json ContentType.
+type ReinstateKeyJSONRequestBody = PrincipalRequest
+
 // RevokeKeyJSONRequestBody defines body for RevokeKey for application/json ContentType.
 type RevokeKeyJSONRequestBody = RevokeKeyRequest
+
+// RotateKeyJSONRequestBody defines body for RotateKey for application/json ContentType.
+type RotateKeyJSONRequestBody = RotateKeyRequest
+
+// SuspendKeyJSONRequestBody defines body for SuspendKey for application/json ContentType.
+type SuspendKeyJSONRequestBody = PrincipalRequest
 
 // ResumeJSONRequestBody defines body for Resume for application/json ContentType.
 type ResumeJSONRequestBody = StopRequest
@@ -1092,6 +1146,20 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/keys (the `CreateKey` operationId).
 	CreateKey(ctx context.Context, body CreateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ReinstateKeyWithBody Reinstate a principal
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/keys/reinstate (the `ReinstateKey` operationId).
+	ReinstateKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReinstateKey Reinstate a principal
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/keys/reinstate (the `ReinstateKey` operationId).
+	ReinstateKey(ctx context.Context, body ReinstateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RevokeKeyWithBody Revoke an API key
 	//
 	// Takes any type of body and a specified content type.
@@ -1105,6 +1173,34 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/keys/revoke (the `RevokeKey` operationId).
 	RevokeKey(ctx context.Context, body RevokeKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateKeyWithBody Rotate an API key
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
+	RotateKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateKey Rotate an API key
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
+	RotateKey(ctx context.Context, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendKeyWithBody Suspend a principal
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/keys/suspend (the `SuspendKey` operationId).
+	SuspendKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendKey Suspend a principal
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/keys/suspend (the `SuspendKey` operationId).
+	SuspendKey(ctx context.Context, body SuspendKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRegions The key ring's regions
 	//
@@ -1404,6 +1500,40 @@ func (c *Raw) CreateKey(ctx context.Context, body CreateKeyJSONRequestBody, reqE
 	return c.Client.Do(req)
 }
 
+// ReinstateKeyWithBody Reinstate a principal
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/keys/reinstate (the `ReinstateKey` operationId).
+func (c *Raw) ReinstateKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReinstateKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReinstateKey Reinstate a principal
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/keys/reinstate (the `ReinstateKey` operationId).
+func (c *Raw) ReinstateKey(ctx context.Context, body ReinstateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReinstateKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RevokeKeyWithBody Revoke an API key
 //
 // Takes any type of body and a specified content type.
@@ -1428,6 +1558,74 @@ func (c *Raw) RevokeKeyWithBody(ctx context.Context, contentType string, body io
 // Corresponds with POST /v1/keys/revoke (the `RevokeKey` operationId).
 func (c *Raw) RevokeKey(ctx context.Context, body RevokeKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevokeKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateKeyWithBody Rotate an API key
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
+func (c *Raw) RotateKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateKey Rotate an API key
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
+func (c *Raw) RotateKey(ctx context.Context, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendKeyWithBody Suspend a principal
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/keys/suspend (the `SuspendKey` operationId).
+func (c *Raw) SuspendKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendKey Suspend a principal
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/keys/suspend (the `SuspendKey` operationId).
+func (c *Raw) SuspendKey(ctx context.Context, body SuspendKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendKeyRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1923,6 +2121,46 @@ func NewCreateKeyRequestWithBody(server string, contentType string, body io.Read
 	return req, nil
 }
 
+// NewReinstateKeyRequest calls the generic ReinstateKey builder with application/json body
+func NewReinstateKeyRequest(server string, body ReinstateKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReinstateKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewReinstateKeyRequestWithBody constructs an http.Request for the ReinstateKey method, with any body, and a specified content type
+func NewReinstateKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/keys/reinstate")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewRevokeKeyRequest calls the generic RevokeKey builder with application/json body
 func NewRevokeKeyRequest(server string, body RevokeKeyJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -1944,6 +2182,86 @@ func NewRevokeKeyRequestWithBody(server string, contentType string, body io.Read
 	}
 
 	operationPath := fmt.Sprintf("/v1/keys/revoke")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRotateKeyRequest calls the generic RotateKey builder with application/json body
+func NewRotateKeyRequest(server string, body RotateKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRotateKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRotateKeyRequestWithBody constructs an http.Request for the RotateKey method, with any body, and a specified content type
+func NewRotateKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/keys/rotate")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewSuspendKeyRequest calls the generic SuspendKey builder with application/json body
+func NewSuspendKeyRequest(server string, body SuspendKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSuspendKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSuspendKeyRequestWithBody constructs an http.Request for the SuspendKey method, with any body, and a specified content type
+func NewSuspendKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/keys/suspend")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2373,6 +2691,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/keys (the `CreateKey` operationId).
 	CreateKeyWithResponse(ctx context.Context, body CreateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateKeyReply, error)
 
+	// ReinstateKeyWithBodyWithResponse Reinstate a principal
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/reinstate (the `ReinstateKey` operationId).
+	ReinstateKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReinstateKeyReply, error)
+
+	// ReinstateKeyWithResponse Reinstate a principal
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/reinstate (the `ReinstateKey` operationId).
+	ReinstateKeyWithResponse(ctx context.Context, body ReinstateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*ReinstateKeyReply, error)
+
 	// RevokeKeyWithBodyWithResponse Revoke an API key
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -2386,6 +2718,34 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/keys/revoke (the `RevokeKey` operationId).
 	RevokeKeyWithResponse(ctx context.Context, body RevokeKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeKeyReply, error)
+
+	// RotateKeyWithBodyWithResponse Rotate an API key
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
+	RotateKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateKeyReply, error)
+
+	// RotateKeyWithResponse Rotate an API key
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
+	RotateKeyWithResponse(ctx context.Context, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateKeyReply, error)
+
+	// SuspendKeyWithBodyWithResponse Suspend a principal
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/suspend (the `SuspendKey` operationId).
+	SuspendKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendKeyReply, error)
+
+	// SuspendKeyWithResponse Suspend a principal
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/suspend (the `SuspendKey` operationId).
+	SuspendKeyWithResponse(ctx context.Context, body SuspendKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendKeyReply, error)
 
 	// GetRegionsWithResponse The key ring's regions
 	//
@@ -2672,6 +3032,29 @@ func (r CreateKeyReply) StatusCode() int {
 	return 0
 }
 
+type ReinstateKeyReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SuspensionResponse
+}
+
+// Status returns HTTPResponse.Status
+func (r ReinstateKeyReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReinstateKeyReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
 type RevokeKeyReply struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2689,6 +3072,52 @@ func (r RevokeKeyReply) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r RevokeKeyReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type RotateKeyReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *RotateKeyResponse
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateKeyReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateKeyReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type SuspendKeyReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SuspensionResponse
+}
+
+// Status returns HTTPResponse.Status
+func (r SuspendKeyReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SuspendKeyReply) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -3059,6 +3488,32 @@ func (c *ClientWithResponses) CreateKeyWithResponse(ctx context.Context, body Cr
 	return ParseCreateKeyReply(rsp)
 }
 
+// ReinstateKeyWithBodyWithResponse Reinstate a principal
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/reinstate (the `ReinstateKey` operationId).
+func (c *ClientWithResponses) ReinstateKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReinstateKeyReply, error) {
+	rsp, err := c.ReinstateKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReinstateKeyReply(rsp)
+}
+
+// ReinstateKeyWithResponse Reinstate a principal
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/reinstate (the `ReinstateKey` operationId).
+func (c *ClientWithResponses) ReinstateKeyWithResponse(ctx context.Context, body ReinstateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*ReinstateKeyReply, error) {
+	rsp, err := c.ReinstateKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReinstateKeyReply(rsp)
+}
+
 // RevokeKeyWithBodyWithResponse Revoke an API key
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -3083,6 +3538,58 @@ func (c *ClientWithResponses) RevokeKeyWithResponse(ctx context.Context, body Re
 		return nil, err
 	}
 	return ParseRevokeKeyReply(rsp)
+}
+
+// RotateKeyWithBodyWithResponse Rotate an API key
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
+func (c *ClientWithResponses) RotateKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateKeyReply, error) {
+	rsp, err := c.RotateKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateKeyReply(rsp)
+}
+
+// RotateKeyWithResponse Rotate an API key
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
+func (c *ClientWithResponses) RotateKeyWithResponse(ctx context.Context, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateKeyReply, error) {
+	rsp, err := c.RotateKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateKeyReply(rsp)
+}
+
+// SuspendKeyWithBodyWithResponse Suspend a principal
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/suspend (the `SuspendKey` operationId).
+func (c *ClientWithResponses) SuspendKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendKeyReply, error) {
+	rsp, err := c.SuspendKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendKeyReply(rsp)
+}
+
+// SuspendKeyWithResponse Suspend a principal
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/suspend (the `SuspendKey` operationId).
+func (c *ClientWithResponses) SuspendKeyWithResponse(ctx context.Context, body SuspendKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendKeyReply, error) {
+	rsp, err := c.SuspendKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendKeyReply(rsp)
 }
 
 // GetRegionsWithResponse The key ring's regions
@@ -3462,6 +3969,32 @@ func ParseCreateKeyReply(rsp *http.Response) (*CreateKeyReply, error) {
 	return response, nil
 }
 
+// ParseReinstateKeyReply parses an HTTP response from a ReinstateKeyWithResponse call
+func ParseReinstateKeyReply(rsp *http.Response) (*ReinstateKeyReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReinstateKeyReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SuspensionResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseRevokeKeyReply parses an HTTP response from a RevokeKeyWithResponse call
 func ParseRevokeKeyReply(rsp *http.Response) (*RevokeKeyReply, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -3478,6 +4011,58 @@ func ParseRevokeKeyReply(rsp *http.Response) (*RevokeKeyReply, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest RevokeKeyResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRotateKeyReply parses an HTTP response from a RotateKeyWithResponse call
+func ParseRotateKeyReply(rsp *http.Response) (*RotateKeyReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateKeyReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest RotateKeyResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSuspendKeyReply parses an HTTP response from a SuspendKeyWithResponse call
+func ParseSuspendKeyReply(rsp *http.Response) (*SuspendKeyReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SuspendKeyReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SuspensionResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

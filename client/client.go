@@ -185,6 +185,25 @@ func (c *Client) Keys(ctx context.Context) (KeysResponse, error) {
 	return call[KeysResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.ListKeys(ctx) })
 }
 
+// RotateKey replaces an API key; the new credential is shown this once.
+func (c *Client) RotateKey(ctx context.Context, req RotateKeyRequest) (RotateKeyResponse, error) {
+	return call[RotateKeyResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.RotateKey(ctx, req) })
+}
+
+// SuspendKey refuses an API key, or whoever has a principal's id, until ReinstateKey.
+func (c *Client) SuspendKey(ctx context.Context, id string) (SuspensionResponse, error) {
+	return call[SuspensionResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.SuspendKey(ctx, PrincipalRequest{ID: id})
+	})
+}
+
+// ReinstateKey lifts suspensions.
+func (c *Client) ReinstateKey(ctx context.Context, id string) (SuspensionResponse, error) {
+	return call[SuspensionResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.ReinstateKey(ctx, PrincipalRequest{ID: id})
+	})
+}
+
 // RevokeKey revokes an API key for good.
 func (c *Client) RevokeKey(ctx context.Context, id string) (RevokeKeyResponse, error) {
 	return call[RevokeKeyResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {

@@ -10,8 +10,8 @@ import (
 )
 
 func newKeyCommand(a *app) *cobra.Command {
-	return newGroup("key", "Create, list and revoke API keys",
-		newKeyCreateCommand(a), newKeyListCommand(a), newKeyRevokeCommand(a))
+	return newGroup("key", "Create, list, rotate, suspend and revoke API keys",
+		newKeyCreateCommand(a), newKeyListCommand(a), newKeyRotateCommand(a), newKeySuspendCommand(a), newKeyReinstateCommand(a), newKeyRevokeCommand(a))
 }
 
 func newKeyCreateCommand(a *app) *cobra.Command {
@@ -84,9 +84,9 @@ func newKeyListCommand(a *app) *cobra.Command {
 
 func keysTable(answer client.KeysResponse) *table {
 	t := new(table)
-	t.add("ID", "NAME", "ROLES", "CREATED", "EXPIRES", "REVOKED")
+	t.add("ID", "NAME", "ROLES", "CREATED", "EXPIRES", "USED", "SUSPENDED", "REVOKED")
 	for _, k := range answer.Keys {
-		t.add(k.ID, k.Name, joined(k.Roles), stamp(k.Created), stamp(k.Expires), stamp(k.Revoked))
+		t.add(k.ID, k.Name, joined(k.Roles), stamp(k.Created), stamp(k.Expires), stamp(k.LastUsed), stamp(k.Suspended), stamp(k.Revoked))
 	}
 	return t
 }

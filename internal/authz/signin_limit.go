@@ -9,8 +9,8 @@ import (
 
 // FailureLimit bounds the failed sign-ins of one address: a token bucket.
 type FailureLimit struct {
-	Burst     int // at once; default 100
-	PerMinute int // then; default 60
+	Burst     int // at once; default 200
+	PerMinute int // then; default 600
 }
 
 const (
@@ -41,8 +41,8 @@ type bucket struct {
 
 func newFailures(limit FailureLimit, now func() time.Time) *failures {
 	return &failures{
-		now: now, burst: float64(cmp.Or(limit.Burst, 100)),
-		every:   time.Minute / time.Duration(cmp.Or(limit.PerMinute, 60)),
+		now: now, burst: float64(cmp.Or(limit.Burst, 200)),
+		every:   time.Minute / time.Duration(cmp.Or(limit.PerMinute, 600)),
 		buckets: map[netip.Prefix]bucket{},
 	}
 }

@@ -64,7 +64,8 @@ func inspected(answers []vault.Inspected) *api.InspectResponse {
 func keyInfo(k vault.KeyInfo) api.KeyInfo {
 	return api.KeyInfo{
 		ID: k.ID, Name: k.Name, Roles: texts(k.Roles),
-		Created: timestamp(k.Created), Expires: timestamp(k.Expires), Revoked: timestamp(k.Revoked), Budget: budgetOf(k.Limits),
+		Created: timestamp(k.Created), Expires: timestamp(k.Expires), Revoked: timestamp(k.Revoked),
+		Suspended: timestamp(k.Suspended), LastUsed: timestamp(k.LastUsed), Budget: budgetOf(k.Limits),
 	}
 }
 

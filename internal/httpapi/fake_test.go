@@ -155,6 +155,20 @@ func (f *fakeVault) RevokeKey(ctx context.Context, c vault.Call, _ string) (vaul
 	return vault.RevokeResult{NotReached: []string{"us-east-1"}}, f.enter(ctx, c)
 }
 
+func (f *fakeVault) RotateKey(ctx context.Context, c vault.Call, _ string, overlap time.Duration) (vault.RotateKeyResult, error) {
+	return vault.RotateKeyResult{
+		ID: "8be1d74f0c2a", Key: secret.NewText("pvk_8be1d74f0c2a_secret"), OldExpires: overlap.Milliseconds(), NotReached: []string{"us-east-1"},
+	}, f.enter(ctx, c)
+}
+
+func (f *fakeVault) SuspendKey(ctx context.Context, c vault.Call, _ string) (vault.RevokeResult, error) {
+	return vault.RevokeResult{NotReached: []string{"us-east-1"}}, f.enter(ctx, c)
+}
+
+func (f *fakeVault) ReinstateKey(ctx context.Context, c vault.Call, _ string) (vault.RevokeResult, error) {
+	return vault.RevokeResult{}, f.enter(ctx, c)
+}
+
 func (f *fakeVault) Stop(ctx context.Context, c vault.Call, reason string, everything bool) (vault.StopResult, error) {
 	f.reason, f.everything = reason, everything
 	return vault.StopResult{ID: "s1", NotReached: []string{"us-east-1"}}, f.enter(ctx, c)

@@ -67,6 +67,12 @@ var operations = []struct{ method, path, body, want string }{
 	{"POST", "/v1/keys", `{"name":"n","roles":["reader","writer"],"expires_at":"2030-01-01T00:00:00Z"}`, `{"id":"0123","key":"` + key + `","not_reached":[]}`},
 	{"GET", "/v1/keys", "", `{"keys":[{"created":"2026-03-01T09:30:00.123Z","id":"0123","name":"n","revoked":"2026-03-01T09:30:00.124Z","roles":["reader"]}]}`},
 	{"POST", "/v1/keys/revoke", `{"id":"0123"}`, `{"not_reached":["us-east-1"]}`},
+	{
+		"POST", "/v1/keys/rotate", `{"id":"0123"}`,
+		`{"id":"8be1d74f0c2a","key":"pvk_8be1d74f0c2a_secret","not_reached":["us-east-1"],"old_expires":"1970-01-02T00:00:00.000Z"}`,
+	},
+	{"POST", "/v1/keys/suspend", `{"id":"0123"}`, `{"not_reached":["us-east-1"]}`},
+	{"POST", "/v1/keys/reinstate", `{"id":"oidc_corp_alice"}`, `{"not_reached":[]}`},
 	{"POST", "/v1/stop", `{"reason":"why"}`, `{"id":"s1","not_reached":["us-east-1"]}`},
 	{"POST", "/v1/resume", `{"reason":"why"}`, `{"lifted":["s1"],"not_reached":[],"stopped":true}`},
 	{
@@ -80,7 +86,7 @@ var operations = []struct{ method, path, body, want string }{
 }
 
 func TestEveryOperationAnswers(t *testing.T) {
-	statuses := map[string]int{"POST /v1/repair": http.StatusAccepted, "POST /v1/keys": http.StatusCreated}
+	statuses := map[string]int{"POST /v1/repair": http.StatusAccepted, "POST /v1/keys": http.StatusCreated, "POST /v1/keys/rotate": http.StatusCreated}
 	for _, op := range operations {
 		t.Run(op.method+op.path, func(t *testing.T) {
 			h := newHarness(t)

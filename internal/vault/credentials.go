@@ -84,13 +84,56 @@ func (v *Vault) RevokeKey(ctx context.Context, c Call, id string) (RevokeResult,
 		return RevokeResult{}, err
 	}
 	missed, err := v.Keys.Revoke(ctx, c.Principal.Tenant, id)
-	switch {
-	case errors.Is(err, authz.ErrNotFound):
-		return RevokeResult{}, &Error{Kind: ErrNotFound, Code: "not_found", Message: "There is no such key."}
-	case err != nil:
-		return RevokeResult{}, unavailable("unavailable", err)
+	return RevokeResult{NotReached: missed}, keyError(err)
+}
+
+// RotateKey replaces an API key by one of the same name, roles and budget; the
+// old one ends after the overlap.
+func (v *Vault) RotateKey(ctx context.Context, c Call, id string, overlap time.Duration) (RotateKeyResult, error) {
+	if err := v.admin(ctx, c, actionRotateKey); err != nil {
+		return RotateKeyResult{}, err
 	}
-	return RevokeResult{NotReached: missed}, nil
+	r, err := v.Keys.Rotate(ctx, c.Principal.Tenant, id, overlap)
+	if errors.Is(err, authz.ErrNotActive) {
+		return RotateKeyResult{}, &Error{Kind: ErrConflict, Code: "key_not_active", Message: "The key is revoked, suspended or over: it has no successor."}
+	}
+	if input := (*authz.InputError)(nil); errors.As(err, &input) {
+		return RotateKeyResult{}, invalid("invalid_overlap", "overlap_seconds must be 0 to 2592000.")
+	}
+	if err := keyError(err); err != nil {
+		return RotateKeyResult{}, err
+	}
+	return RotateKeyResult{ID: r.ID, Key: r.Credential, Expires: r.Expires, OldExpires: r.OldEnds, NotReached: r.NotReached}, nil
+}
+
+// SuspendKey refuses a key, or another principal of the caller's tenant, until
+// ReinstateKey. NotReached as of RevokeKey.
+func (v *Vault) SuspendKey(ctx context.Context, c Call, id string) (RevokeResult, error) {
+	if err := v.admin(ctx, c, actionSuspend); err != nil {
+		return RevokeResult{}, err
+	}
+	missed, err := v.Keys.Suspend(ctx, c.Principal.Tenant, id)
+	return RevokeResult{NotReached: missed}, keyError(err)
+}
+
+// ReinstateKey lifts the suspensions of a principal that this region knows of.
+func (v *Vault) ReinstateKey(ctx context.Context, c Call, id string) (RevokeResult, error) {
+	if err := v.admin(ctx, c, actionReinstate); err != nil {
+		return RevokeResult{}, err
+	}
+	missed, err := v.Keys.Reinstate(ctx, c.Principal.Tenant, id)
+	return RevokeResult{NotReached: missed}, keyError(err)
+}
+
+// keyError is what authz says of a key that was named.
+func keyError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, authz.ErrNotFound):
+		return &Error{Kind: ErrNotFound, Code: "not_found", Message: "There is no such key."}
+	}
+	return unavailable("unavailable", err)
 }
 
 // admin allows and audits an administrative action before it is done.

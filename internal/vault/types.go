@@ -197,6 +197,15 @@ type NewKeyResult struct {
 	NotReached []string // regions whose control table could not be written
 }
 
+// RotateKeyResult carries a key's successor; its credential is shown this once.
+type RotateKeyResult struct {
+	ID         string
+	Key        secret.Text
+	Expires    int64    // of the new key, Unix ms; 0: never
+	OldExpires int64    // Unix ms
+	NotReached []string // regions that do not know of it yet
+}
+
 // RevokeResult says which regions do not know yet.
 type RevokeResult struct{ NotReached []string }
 

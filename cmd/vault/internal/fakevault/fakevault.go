@@ -178,6 +178,14 @@ func (s *Server) manage(r *http.Request) (any, *refusal) {
 		})
 	case "GET /v1/keys":
 		return client.KeysResponse{Keys: []client.KeyInfo{{ID: "4f0c2a9be1d7", Name: "shipping\x1b[2J", Roles: []string{"reader", "writer"}, Created: created}}}, nil
+	case "POST /v1/keys/rotate":
+		return with(r, func(client.RotateKeyRequest) (any, *refusal) {
+			return client.RotateKeyResponse{ID: "8be1d74f0c2a", Key: "pvk_8be1d74f0c2a_new", OldExpires: created, NotReached: []string{"us-east-1"}}, nil
+		})
+	case "POST /v1/keys/suspend", "POST /v1/keys/reinstate":
+		return with(r, func(client.PrincipalRequest) (any, *refusal) {
+			return client.SuspensionResponse{NotReached: []string{"us-east-1"}}, nil
+		})
 	case "POST /v1/keys/revoke":
 		return with(r, func(client.RevokeKeyRequest) (any, *refusal) {
 			return client.RevokeKeyResponse{NotReached: []string{}}, nil

@@ -213,6 +213,17 @@ func (w *World) changeRing() {
 		}
 	}
 	w.oracle.jobsChanged()
+	if shrinks {
+		return
+	}
+	joined := w.members(w.epoch)[len(w.members(w.epoch))-1]
+	for range joined.instances {
+		w.restart(joined)
+	}
+	if r := pick(w.scheduler, w.members(w.epoch-1)); !r.instances[0].dead.Load() { // the others follow as they are restarted
+		w.stop(r.instances[0])
+		w.restart(r)
+	}
 }
 
 func piiTypes() []pii.Type {

@@ -32,7 +32,8 @@ var _ dynamo.Data = (*tables)(nil)
 // somebody waits for it.
 func through[In, Out any](ctx context.Context, t *tables, name string, write bool, in In, do func(context.Context, In, ...option) (Out, error)) (out Out, err error) {
 	err = t.w.park(ctx, &call{
-		name: t.to.name + " " + name, from: t.from, to: t.to.tables, write: write, chore: isChore(ctx, name),
+		name: t.to.name + " " + name, from: t.from, to: t.to.tables, write: write,
+		index: isIndexing(ctx, name), chore: isIndexing(ctx, name) || isSweep(name),
 		do: func(p part) (err error) {
 			if batch, ok := any(in).(*dynamodb.BatchWriteItemInput); ok {
 				_, err = t.to.db.BatchWriteItem(context.WithoutCancel(ctx), partial(batch, p))
@@ -52,11 +53,14 @@ func through[In, Out any](ctx context.Context, t *tables, name string, write boo
 	return none, err
 }
 
-// isChore: the audit index is rebuildable, and sweepers look for what is due
-// again and again.
-func isChore(ctx context.Context, name string) bool {
-	return strings.Contains(name, "audit-index") || strings.HasPrefix(name, "query records by-") && !strings.Contains(name, "by-subject") ||
-		strings.HasSuffix(actor(ctx), " log") && strings.HasPrefix(name, "query ")
+// isIndexing: the audit index is rebuildable, and never trusted.
+func isIndexing(ctx context.Context, name string) bool {
+	return strings.Contains(name, "audit-index") || strings.HasSuffix(actor(ctx), " log") && strings.HasPrefix(name, "query ")
+}
+
+// isSweep: sweepers look for what is due again and again.
+func isSweep(name string) bool {
+	return strings.HasPrefix(name, "query records by-") && !strings.Contains(name, "by-subject")
 }
 
 func partial(in *dynamodb.BatchWriteItemInput, p part) *dynamodb.BatchWriteItemInput {

@@ -36,6 +36,7 @@ type call struct {
 	to     *endpoint
 	write  bool
 	chore  bool             // of the background, and decides nothing
+	index  bool             // a chore of the audit indexer
 	do     func(part) error // its effect, on the scheduler's goroutine
 	born   time.Time
 	step   int

@@ -55,6 +55,10 @@ func recode(kind Kind, id string, stored []byte) ([]byte, error) {
 		body, _, err = decodeKeyBody(stored)
 	case kind == KindRevocation:
 		body, err = decodeRevocationBody(stored)
+	case kind == KindStop:
+		body, err = decodeStopBody(stored)
+	case kind == KindResume:
+		body, err = decodeResumeBody(stored)
 	case kind == KindRetirement:
 		body, err = decodeRetirementBody(stored)
 	case kind == KindSuspension:

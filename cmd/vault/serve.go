@@ -123,7 +123,7 @@ func runServe(ctx context.Context, a *app, cfg *config.Config, can []vault.Duty)
 // serve runs the listeners and the background work of an instance that was started.
 func (i *instance) serve(ctx context.Context, cfg *config.Config, logger zerolog.Logger, timing *kmsTiming, poisoned <-chan error) error {
 	m := newMetrics(cfg.Region, i.Vault)
-	m.registry.MustRegister(timing.seconds, i.log.seconds, newReadyCollector(cfg.Region, i.Vault), newPolicyCollector(cfg.Region, i.Policies), newPrefetchCollector(cfg.Region, i.Sealer))
+	m.registry.MustRegister(timing.seconds, i.log.seconds, newReadyCollector(cfg.Region, i.Vault), newPolicyCollector(cfg.Region, i.Policies), newPrefetchCollector(cfg.Region, i.Sealer), newSignInCollector(cfg.Region, i))
 	var draining atomic.Bool
 	handler, err := httpapi.New(httpapi.Config{
 		Vault: tracedCalls(i.tracer, i.Vault), Can: i.Can, Limits: cfg.Limits, Logger: logger, Now: time.Now, Random: rand.Reader,

@@ -21,6 +21,7 @@ import (
 	"piivault/internal/authz"
 	authzdynamo "piivault/internal/authz/dynamo"
 	authzembedded "piivault/internal/authz/embedded"
+	"piivault/internal/authz/oidc"
 	"piivault/internal/crypto"
 	"piivault/internal/crypto/kms"
 	"piivault/internal/crypto/localkms"
@@ -130,6 +131,7 @@ type surroundings struct {
 type instance struct {
 	*vault.Vault
 	control  authz.Control
+	issuers  *oidc.Issuers
 	counters authz.Counters
 	log      *timedLog
 	tracer   *tracing.Tracer
@@ -187,6 +189,9 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 		return nil, err
 	}
 	v.Keys = authz.NewKeys(authz.KeysConfig{Tables: v.Controls, Now: s.now, Random: s.random, Logger: s.logger})
+	if err := i.signIns(cfg, s, &v); err != nil {
+		return nil, err
+	}
 	v.Budgets = authz.NewBudgets(authz.BudgetsConfig{
 		Counters: i.counters, Limits: cfg.Budgets, Share: e.share(), Now: s.now, Logger: s.logger,
 	})

@@ -15,7 +15,7 @@ import (
 
 // check refuses combinations that cannot work and fills in what depends on others.
 func (l *loader) check() error {
-	for _, step := range []func() error{l.required, l.regions, l.store, l.listeners, l.ring, l.catalog} {
+	for _, step := range []func() error{l.required, l.regions, l.store, l.listeners, l.signsIn, l.ring, l.catalog} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -37,6 +37,7 @@ type Config struct {
 	Instance string // of the audit logs' names; "": the host's name
 	Listen   string
 	TLS      TLS
+	SignIn   SignIn
 	Metrics  string // address of /metrics, "" for none
 	Pprof    string // loopback address of /debug/pprof/, "" for none
 	LogLevel string
@@ -71,8 +72,10 @@ type Tracing struct {
 
 // TLS of the listener; without files it is plain HTTP.
 type TLS struct {
-	Cert, Key  string // PEM files
-	MinVersion uint16 // of crypto/tls
+	Cert, Key  string             // PEM files
+	MinVersion uint16             // of crypto/tls
+	ClientCA   string             // PEM file: whose client certificates are taken; "": nobody's
+	ClientAuth tls.ClientAuthType // VerifyClientCertIfGiven or RequireAndVerifyClientCert
 }
 
 // Region is one member of the key ring and, with DynamoDB, one replica.
@@ -160,7 +163,7 @@ func isClientVariable(name string) bool {
 func defaults() *Config {
 	return &Config{
 		Listen: "127.0.0.1:8200", Metrics: "127.0.0.1:9090", LogLevel: "info", Store: DynamoDB,
-		TLS: TLS{MinVersion: tls.VersionTLS12}, Tables: dynamo.NamesWith("vault-"),
+		TLS: TLS{MinVersion: tls.VersionTLS12, ClientAuth: tls.VerifyClientCertIfGiven}, Tables: dynamo.NamesWith("vault-"),
 		Ring:     Ring{Mode: crypto.Copies, MinCopies: 1, Epoch: 1},
 		Budgets:  authz.DefaultLimits(),
 		Prefetch: crypto.PrefetchConfig{MaxKeys: 4096, MaxAge: 30 * time.Second}, // some 6 MB

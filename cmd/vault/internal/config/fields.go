@@ -27,7 +27,7 @@ type fieldSetter = func(string, *value) error
 
 func (l *loader) fields() []field {
 	c := l.c
-	return []field{
+	return append([]field{
 		{"env", false, into(&c.Env, textOf)},
 		{"region", false, into(&c.Region, textOf)},
 		{"instance", false, into(&c.Instance, textOf)},
@@ -36,6 +36,8 @@ func (l *loader) fields() []field {
 			{"cert", false, into(&c.TLS.Cert, textOf)},
 			{"key", false, into(&c.TLS.Key, textOf)},
 			{"min_version", false, into(&c.TLS.MinVersion, tlsVersionOf)},
+			{"client_ca", false, into(&c.TLS.ClientCA, textOf)},
+			{"client_auth", false, into(&c.TLS.ClientAuth, clientAuthOf)},
 		})},
 		{"allow_plaintext", false, into(&l.allowPlaintext, boolOf)},
 		{"metrics", true, l.nested([]field{{"listen", false, into(&c.Metrics, addressOrOff)}})},
@@ -73,7 +75,7 @@ func (l *loader) fields() []field {
 		})},
 		{"erasure_quiet", false, into(&c.ErasureQuiet, durationOf(time.Second, 24*time.Hour))},
 		{"durability", false, into(&c.TwoRegions, durabilityOf)},
-	}
+	}, l.signIn()...)
 }
 
 func (l *loader) budgets(b *authz.Limits) []field {

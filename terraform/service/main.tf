@@ -10,7 +10,13 @@ locals {
   account   = data.aws_caller_identity.current.account_id
   prefix    = "${var.name}-${var.region}"
   port      = 8443
-  kinds     = toset(["detokenize", "tokenize"])
+  kinds     = toset(keys(local.duties))
+
+  # What `vault serve --can` starts each kind with. The roles grant no more.
+  duties = {
+    detokenize = "detokenize,audit,repair"
+    tokenize   = "tokenize"
+  }
 
   # Paths that tokenizing instances answer; all others go to the detokenizing.
   tokenizing_paths = ["/v1/tokenize", "/v1/types", "/v1/inspect"]

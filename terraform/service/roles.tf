@@ -132,19 +132,20 @@ data "aws_iam_policy_document" "tables" {
   }
 
   # Control writes go to every region's table and are read back (§5). Tokenizing
-  # instances make known their ring's epoch, and no key, tenant or job.
+  # instances make known their ring's epoch and when a key was last used, and no
+  # key, tenant, job, stop or resume.
   statement {
     sid       = "WriteControl"
     actions   = ["dynamodb:GetItem", "dynamodb:PutItem"]
     resources = [for tables in concat([local.tables], local.remote) : tables["control"]]
 
     dynamic "condition" {
-      for_each = each.key == "tokenize" ? ["ring"] : []
+      for_each = each.key == "tokenize" ? [["ring", "lastuse"]] : []
 
       content {
         test     = "ForAllValues:StringEquals"
         variable = "dynamodb:LeadingKeys"
-        values   = [condition.value]
+        values   = condition.value
       }
     }
   }

@@ -88,7 +88,7 @@ resource "aws_ecs_task_definition" "this" {
       essential              = true
       user                   = var.user
       readonlyRootFilesystem = true
-      command                = ["serve", "--config", "/etc/vault/vault.yaml"]
+      command                = ["serve", "--config", "/etc/vault/vault.yaml", "--can", local.duties[each.key]]
       portMappings           = [{ containerPort = local.port, protocol = "tcp" }]
       environment = [
         { name = "VAULT_LISTEN", value = "0.0.0.0:${local.port}" },

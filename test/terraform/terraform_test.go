@@ -20,6 +20,7 @@ import (
 
 	"piivault/internal/crypto/kms"
 	"piivault/internal/dynamo"
+	"piivault/internal/vault"
 )
 
 const modules = "../../terraform"
@@ -270,4 +271,30 @@ func names(keys []keyElement) []string {
 		out = append(out, k.AttributeName)
 	}
 	return out
+}
+
+// What each kind of instance is started with is a duty list of vault serve,
+// and the balancer sends the tokenizing ones what is theirs: tokenize is
+// nobody else's, and the others have every other duty.
+func TestKindsCoverTheDuties(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(modules, "service", "main.tf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []vault.Duty
+	for _, line := range regexp.MustCompile(`(?m)^    (?:de)?tokenize\s+= "([a-z,]+)"$`).FindAllStringSubmatch(string(text), -1) {
+		for duty := range strings.SplitSeq(line[1], ",") {
+			all = append(all, vault.Duty(duty))
+		}
+	}
+	want := vault.Duties()
+	slices.Sort(want)
+	slices.Sort(all)
+	if !slices.Equal(all, want) {
+		t.Errorf("the kinds have the duties %q, not each once: %q", all, want)
+	}
+	task, err := os.ReadFile(filepath.Join(modules, "service", "task.tf"))
+	if err != nil || !strings.Contains(string(task), `"--can", local.duties[each.key]]`) {
+		t.Errorf("the task definitions do not pass --can: %v", err)
+	}
 }

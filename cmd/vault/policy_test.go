@@ -70,8 +70,11 @@ func TestPolicyWhy(t *testing.T) {
 		t.Errorf("exit %d: %s", code, stdout)
 	}
 	for _, args := range [][]string{
-		{"--action", "fly", "--roles", "reader"}, {"--action", "erase", "--roles", "boss"}, {"--action", "detokenize", "--roles", "reader"},
-		{"--action", "erase", "--roles", "reader", "--time", "noon"}, {"--dir", "absent", "--action", "erase", "--roles", "reader"},
+		{"--action", "fly", "--roles", "reader"},
+		{"--action", "erase", "--roles", "boss"},
+		{"--action", "detokenize", "--roles", "reader"},
+		{"--action", "erase", "--roles", "reader", "--time", "noon"},
+		{"--dir", "absent", "--action", "erase", "--roles", "reader"},
 	} {
 		if code, stdout, _ := runPolicy(t, "", append([]string{"why"}, args...)...); code == exitOK {
 			t.Errorf("%v is answered: %s", args, stdout)

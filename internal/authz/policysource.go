@@ -170,7 +170,7 @@ func readPolicyFile(path string) ([]byte, error) {
 	case info.Size() > maxPolicyFile:
 		return nil, errors.New("it is larger than 1 MiB")
 	}
-	return os.ReadFile(path) //nolint:gosec // the operator's directory
+	return os.ReadFile(path)
 }
 
 // DefaultPolicyFiles are the files of the default set, its schema too, to

@@ -29,6 +29,9 @@ type eraseJob struct {
 	Subject string     `json:"subject,omitempty"` // HMAC of the subject id
 	Targets []eraseRef `json:"targets,omitempty"`
 	Created int64      `json:"created"` // Unix ms
+	// Regions are to confirm, those of the ring of this Epoch.
+	Epoch   uint64   `json:"epoch,omitempty"`
+	Regions []string `json:"regions,omitempty"`
 }
 
 // eraseRef is one token's record.
@@ -85,7 +88,10 @@ func (v *Vault) eraseJob(ctx context.Context, c Call, req EraseRequest) (*eraseJ
 	if err != nil {
 		return nil, err
 	}
-	job := &eraseJob{Version: eraseJobVersion, Tenant: c.Principal.Tenant, Created: v.Now().UnixMilli()}
+	job := &eraseJob{
+		Version: eraseJobVersion, Tenant: c.Principal.Tenant, Created: v.Now().UnixMilli(),
+		Epoch: v.Ring.Epoch(), Regions: v.Ring.Names(),
+	}
 	if req.SubjectID != "" {
 		job.Subject = keys.SubjectID(req.SubjectID)
 		return job, v.mayErase(ctx, c, job, nil)

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"piivault/internal/audit"
 	"piivault/internal/authz"
+	"piivault/internal/crypto"
 	"piivault/internal/store"
 )
 
@@ -81,21 +84,20 @@ func (r *replay) jobs(ctx context.Context) error {
 // written fell to the job: the last region's confirmation, or now while one is
 // missing.
 func (v *Vault) erasedUntil(ctx context.Context, job *eraseJob) (int64, error) {
-	items, err := v.control.List(ctx, authz.KindEraseConfirm, job.ID+"#", len(v.Ring.Names())+1)
+	items, err := v.control.List(ctx, authz.KindEraseConfirm, job.ID+"#", crypto.MaxCopies)
 	if err != nil {
 		return 0, err
 	}
-	confirmed := map[string]bool{}
+	confirmed := 0
+	awaits := v.awaits(job)
 	until := job.Created + v.ErasureQuiet.Milliseconds()
 	for _, item := range items {
-		for _, region := range v.Ring.Names() {
-			if item.ID == job.ID+"#"+region {
-				confirmed[region] = true
-				until = max(until, confirmedAt(item))
-			}
+		if region, ok := strings.CutPrefix(item.ID, job.ID+"#"); ok && slices.Contains(awaits, region) {
+			confirmed++
+			until = max(until, confirmedAt(item))
 		}
 	}
-	if len(confirmed) < len(v.Ring.Names()) {
+	if confirmed < len(awaits) {
 		return v.Now().UnixMilli(), nil
 	}
 	return until, nil

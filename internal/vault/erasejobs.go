@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"piivault/internal/authz"
+	"piivault/internal/crypto"
 	"piivault/internal/store"
 )
 
@@ -28,13 +29,14 @@ type jobs struct {
 	complete map[string]struct{}  // ids of finished jobs, so that a poll skips them
 	subjects map[string]int       // tenant#subject → open jobs
 	records  map[string]int       // tenant#record of deterministic tokens → open jobs
-	wholeAt  time.Time            // when all jobs were last listed
+	wholeAt  time.Time            // when a listing of all jobs last began that came to its end
 	finished map[string]time.Time // targets whose job was completed lately → when
 }
 
 // openJob is an erasure under way, as this region sees it.
 type openJob struct {
 	*eraseJob
+	awaits     []string  // regions that are to confirm
 	quietSince time.Time // when a pass last found something, or the job was first seen
 	confirmed  map[string]bool
 }
@@ -62,31 +64,38 @@ func (j *jobs) step(ctx context.Context) {
 	}
 }
 
-// poll learns of jobs and confirmations from this region's control table.
+// poll learns of jobs and confirmations from this region's control table. A
+// job that cannot be read does not hold up the others.
 func (j *jobs) poll(ctx context.Context) error {
-	for after := j.listFrom(); ; {
+	after, whole := j.listFrom()
+	var failures []error
+	for {
 		items, err := j.v.control.List(ctx, authz.KindEraseJob, after, jobPage)
 		if err != nil {
-			return err
+			return errors.Join(append(failures, err)...)
 		}
 		for _, item := range items {
 			after = item.ID
-			if j.isComplete(item.ID) {
-				continue
-			}
-			job, err := decodeEraseJob(item)
-			if err != nil {
-				return err
-			}
-			j.add(job)
-			if err := j.confirmations(ctx, item.ID); err != nil {
-				return err
-			}
+			failures = append(failures, j.learn(ctx, item))
 		}
 		if len(items) < jobPage {
-			return nil
+			break
 		}
 	}
+	j.listed(whole)
+	return errors.Join(failures...)
+}
+
+func (j *jobs) learn(ctx context.Context, item authz.Item) error {
+	if j.isComplete(item.ID) {
+		return nil
+	}
+	job, err := decodeEraseJob(item)
+	if err != nil {
+		return err
+	}
+	j.add(job)
+	return j.confirmations(ctx, item.ID)
 }
 
 // Job ids begin with their time. Polls look back a day, which replication
@@ -96,16 +105,25 @@ const (
 	wholeList = time.Hour
 )
 
-func (j *jobs) listFrom() string {
+// listFrom is where a poll begins, and when, if it is one of everything.
+func (j *jobs) listFrom() (after string, whole time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := j.v.Now()
 	if now.Sub(j.wholeAt) >= wholeList {
-		j.wholeAt = now
-		return ""
+		return "", now
 	}
 	ms := fmt.Sprintf("%012x", now.Add(-jobWindow).UnixMilli())
-	return ms[:8] + "-" + ms[8:]
+	return ms[:8] + "-" + ms[8:], time.Time{}
+}
+
+// listed takes note of a poll of everything that came to its end.
+func (j *jobs) listed(whole time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if whole.After(j.wholeAt) {
+		j.wholeAt = whole
+	}
 }
 
 func (j *jobs) isComplete(id string) bool {
@@ -133,8 +151,23 @@ func (j *jobs) add(job *eraseJob) {
 	if _, ok := j.open[job.ID]; ok {
 		return
 	}
-	j.open[job.ID] = &openJob{eraseJob: job, quietSince: j.v.Now(), confirmed: map[string]bool{}}
+	j.open[job.ID] = &openJob{eraseJob: job, awaits: j.v.awaits(job), quietSince: j.v.Now(), confirmed: map[string]bool{}}
 	j.count(job, 1)
+}
+
+// awaits are the regions that do a job's work and confirm it: those of the ring
+// in which it was made, but for those that have left. A region that has joined
+// since got the tombstones with all else; what it would find may have been made
+// after the erasure was complete.
+func (v *Vault) awaits(job *eraseJob) []string {
+	switch names := v.Ring.Names(); {
+	case len(job.Regions) == 0: // from before jobs said so
+		return names
+	case job.Epoch > v.Ring.Epoch(): // who has left is not known here
+		return job.Regions
+	default:
+		return slices.DeleteFunc(slices.Clone(job.Regions), func(region string) bool { return !slices.Contains(names, region) })
+	}
 }
 
 // count keeps the sets that covers asks; mu is held.
@@ -164,12 +197,12 @@ func (j *jobs) covers(ref store.Ref, subject string) bool {
 	return j.subjects[ref.Tenant+"#"+subject] > 0 && subject != "" || ref.Generations && j.records[ref.Tenant+"#"+ref.ID] > 0
 }
 
-// underWay finds an open job for the same target.
+// underWay finds an open job for the same target, made in the same ring.
 func (j *jobs) underWay(job *eraseJob) (string, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for id, o := range j.open {
-		if o.target() == job.target() {
+		if o.Epoch == job.Epoch && o.target() == job.target() {
 			return id, true
 		}
 	}
@@ -212,7 +245,7 @@ func (job *eraseJob) target() string {
 // nothing new was found for longer than the replication lag.
 func (j *jobs) work(ctx context.Context, id string) error {
 	job := j.get(id)
-	if job == nil || j.confirmedHere(id) {
+	if job == nil || !j.awaitedHere(id) {
 		return nil
 	}
 	buried, err := j.v.bury(ctx, job)
@@ -232,11 +265,16 @@ func (j *jobs) get(id string) *eraseJob {
 	return nil
 }
 
-func (j *jobs) confirmedHere(id string) bool {
+func (j *jobs) awaitedHere(id string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	o, ok := j.open[id]
-	return ok && o.confirmed[j.v.region]
+	return ok && o.awaited(j.v.region)
+}
+
+// awaited reports that a region is to confirm and has not.
+func (o *openJob) awaited(region string) bool {
+	return slices.Contains(o.awaits, region) && !o.confirmed[region]
 }
 
 // progress takes note of a pass and confirms when it is time. Random tokens
@@ -254,7 +292,7 @@ func (j *jobs) due(id string, buried int) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	o, ok := j.open[id]
-	if !ok || o.confirmed[j.v.region] {
+	if !ok || !o.awaited(j.v.region) {
 		return false
 	}
 	final := o.Subject == "" && !slices.ContainsFunc(o.Targets, func(t eraseRef) bool { return t.Generations })
@@ -290,9 +328,10 @@ func (j *jobs) confirm(ctx context.Context, id string) error {
 	return j.confirmations(ctx, id)
 }
 
-// confirmations reads which regions have confirmed, and closes a job that all have.
+// confirmations reads which regions have confirmed, and closes a job that all
+// that it awaits have.
 func (j *jobs) confirmations(ctx context.Context, id string) error {
-	items, err := j.v.control.List(ctx, authz.KindEraseConfirm, id+"#", len(j.v.Ring.Names())+1)
+	items, err := j.v.control.List(ctx, authz.KindEraseConfirm, id+"#", crypto.MaxCopies)
 	if err != nil {
 		return err
 	}
@@ -307,7 +346,7 @@ func (j *jobs) confirmations(ctx context.Context, id string) error {
 			o.confirmed[region] = true
 		}
 	}
-	if o.missing(j.v.Ring.Names()) == 0 {
+	if !slices.ContainsFunc(o.awaits, o.awaited) {
 		delete(j.open, id)
 		j.complete[id] = struct{}{}
 		j.forgetFinished()
@@ -317,23 +356,17 @@ func (j *jobs) confirmations(ctx context.Context, id string) error {
 	return nil
 }
 
-func (o *openJob) missing(regions []string) int {
-	n := 0
-	for _, region := range regions {
-		if !o.confirmed[region] {
-			n++
-		}
-	}
-	return n
-}
-
 // result tells how far an erasure is.
 func (j *jobs) result(id string, buried int) EraseResult {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	o, open := j.open[id]
 	result := EraseResult{Erased: buried, Complete: !open}
-	for _, region := range j.v.Ring.Names() {
+	regions := j.v.Ring.Names()
+	if open {
+		regions = o.awaits
+	}
+	for _, region := range regions {
 		result.Regions = append(result.Regions, RegionConfirmed{Name: region, Confirmed: !open || o.confirmed[region]})
 	}
 	return result

@@ -18,6 +18,7 @@ import (
 type job struct {
 	subject   string // hashed
 	records   []string
+	regions   []string // that are to confirm
 	confirmed map[string]bool
 	made      time.Time
 	completed time.Time
@@ -130,7 +131,8 @@ func (o *oracle) controlChanged(c simdynamo.Change) {
 	}
 }
 
-// jobsChanged ends the jobs that every region of the ring has confirmed.
+// jobsChanged ends the jobs that every region has confirmed, of those which were
+// in the ring when they were made and still are.
 func (o *oracle) jobsChanged() {
 	for _, id := range slices.Sorted(maps.Keys(o.jobs)) {
 		if j := o.jobs[id]; j.completed.IsZero() && o.confirmed(j, o.w.epoch) {
@@ -141,16 +143,17 @@ func (o *oracle) jobsChanged() {
 }
 
 func (o *oracle) confirmed(j *job, epoch int) bool {
-	return !slices.ContainsFunc(o.w.members(epoch), func(r *region) bool { return !j.confirmed[r.name] })
+	return !slices.ContainsFunc(o.w.members(epoch), func(r *region) bool { return slices.Contains(j.regions, r.name) && !j.confirmed[r.name] })
 }
 
 func parseJob(body []byte) *job {
 	var b struct {
 		Subject string
 		Targets []struct{ Record string }
+		Regions []string
 	}
 	_ = json.Unmarshal(body, &b) // what it does not name, it does not complete
-	j := &job{subject: b.Subject, confirmed: map[string]bool{}, made: time.Now()}
+	j := &job{subject: b.Subject, regions: b.Regions, confirmed: map[string]bool{}, made: time.Now()}
 	for _, t := range b.Targets {
 		j.records = append(j.records, t.Record)
 	}

@@ -27,9 +27,14 @@ type reconciler struct {
 	forced  atomic.Bool   // somebody asked: scan for older ring epochs though that was done
 	limiter *rate.Limiter // records a second
 
-	// emptySince is when the latest run of passes that found no record of an
-	// older ring epoch began; of the loop's goroutine.
+	restored  atomic.Bool // a region came back: what could not be repaired may be now
+
+	// Of the loop's goroutine: when the latest run of passes that found no
+	// record of an older ring epoch began, and until when the next scan waits,
+	// and for how long, because the last ones could repair nothing.
 	emptySince time.Time
+	pausedTo   time.Time
+	pause      time.Duration
 
 	// mu guards status.
 	mu     sync.Mutex
@@ -97,7 +102,7 @@ func (r *reconciler) update(change func(*RepairStatus)) {
 // instance of an older ring does nothing, lest it undo what newer ones do.
 func (r *reconciler) pass(ctx context.Context) {
 	forced := r.forced.Swap(false)
-	r.update(func(s *RepairStatus) { *s = RepairStatus{Running: true} })
+	r.update(func(s *RepairStatus) { *s = RepairStatus{Running: true, Outdated: s.Outdated} })
 	defer r.update(func(s *RepairStatus) { s.Running = false })
 	newer, err := r.v.newerRing(ctx)
 	switch {
@@ -105,12 +110,16 @@ func (r *reconciler) pass(ctx context.Context) {
 		r.warn(ctx, err, "whether there is a newer ring cannot be read now")
 		return
 	case newer:
-		r.update(func(s *RepairStatus) { s.Superseded = true })
+		r.update(func(s *RepairStatus) { s.Superseded, s.Outdated = true, 0 })
 		r.v.Logger.Warn().Uint64("epoch", r.v.Ring.Epoch()).Msg("a newer key ring is in use: repair is left to its instances")
 		return
 	}
 	if err := r.tenantSecrets(ctx); err != nil {
 		r.warn(ctx, err, "tenant secrets cannot be repaired now")
+	}
+	if r.v.localDenied() {
+		r.v.Logger.Warn().Msg("this region's key refuses: records are left to other regions' repair")
+		return
 	}
 	r.gaps(ctx)
 	if err := r.ring(ctx, forced); err != nil {
@@ -159,7 +168,7 @@ func (r *reconciler) region(ctx context.Context, region string) error {
 
 // records repairs several at once, no more a second than is configured: most
 // of the time goes to waiting for the KMS, and clients use it too. done is
-// told of each.
+// told of each that needs no more.
 func (r *reconciler) records(ctx context.Context, keys []store.Key, done func()) error {
 	var group errgroup.Group
 	group.SetLimit(r.v.RepairWorkers)
@@ -169,8 +178,9 @@ func (r *reconciler) records(ctx context.Context, keys []store.Key, done func())
 			return err
 		}
 		one := func() error {
-			r.record(ctx, key)
-			done()
+			if r.record(ctx, key) {
+				done()
+			}
 			return nil
 		}
 		if r.v.RepairWorkers == 1 { // in order, for simulations

@@ -51,7 +51,11 @@ func (r *reconciler) tenantSecret(ctx context.Context, item authz.Item) error {
 	if failure == nil {
 		return nil
 	}
-	if there, err := r.v.control.Get(ctx, item.Kind, item.ID); err == nil && bytes.Equal(there.Body, next.Body) {
+	there, err := r.v.control.Get(ctx, item.Kind, item.ID)
+	switch {
+	case err != nil: // what became of it is not known, and the entry stands
+		return errors.Join(failure, err)
+	case bytes.Equal(there.Body, next.Body):
 		return nil
 	}
 	if errors.Is(failure, authz.ErrConflict) { // another reconciler was first
@@ -60,8 +64,8 @@ func (r *reconciler) tenantSecret(ctx context.Context, item authz.Item) error {
 	return errors.Join(failure, r.v.retract(ctx, receipt, []audit.Entry{e}))
 }
 
-// record repairs one record and counts how that went.
-func (r *reconciler) record(ctx context.Context, key store.Key) {
+// record repairs one record, counts how that went and reports that it needs no more.
+func (r *reconciler) record(ctx context.Context, key store.Key) bool {
 	repaired, err := r.repairRecord(ctx, key)
 	r.update(func(s *RepairStatus) {
 		s.Scanned++
@@ -75,36 +79,52 @@ func (r *reconciler) record(ctx context.Context, key store.Key) {
 	if err != nil && ctx.Err() == nil {
 		r.v.Logger.Debug().Err(err).Str("record", key.ID).Msg("a record cannot be repaired now")
 	}
+	return err == nil
 }
 
 // repairRecord swaps a record's message for one that this ring's regions open,
-// unless it changed or was buried meanwhile. One of a newer ring is left alone.
+// unless it changed or was buried meanwhile. One of a newer ring is left alone,
+// and so is what waits for its end only. No record changes before the entry
+// that says so is durable.
 func (r *reconciler) repairRecord(ctx context.Context, key store.Key) (bool, error) {
-	epoch := r.v.Ring.Epoch()
 	old, buried, err := r.v.local.Get(ctx, key)
-	if err != nil || buried || old == nil || old.RingEpoch > epoch || (old.RingEpoch == epoch && len(old.Missing) == 0) {
+	if err != nil || buried || old == nil || r.asItShouldBe(old) {
 		return false, err
 	}
 	next, e, err := r.rewrapped(ctx, old)
 	if err != nil || next == nil {
 		return false, err
 	}
-	pending := r.v.Log.Append([]audit.Entry{e})
-	failure := r.v.local.Replace(ctx, old, next)
-	receipt, err := pending.Wait(ctx)
+	receipt, err := r.v.note(ctx, e)
 	if err != nil {
-		return false, errors.Join(failure, auditUnavailable(err))
-	}
-	if failure == nil || r.applied(ctx, next) {
-		return true, nil
-	}
-	if _, err := r.v.note(ctx, followUp(e, receipt.At(0), audit.Failed)); err != nil {
 		return false, err
 	}
-	if errors.Is(failure, store.ErrConflict) {
-		return false, nil
+	failure := r.v.local.Replace(ctx, old, next)
+	if failure == nil {
+		return true, nil
 	}
-	return false, failure
+	applied, err := r.applied(ctx, next)
+	switch {
+	case err != nil: // what became of it is not known, and the entry stands
+		return false, errors.Join(failure, err)
+	case applied:
+		return true, nil
+	}
+	if errors.Is(failure, store.ErrConflict) { // another reconciler was first, or an erasure
+		failure = nil
+	}
+	return false, errors.Join(failure, r.v.retract(ctx, receipt, []audit.Entry{e}))
+}
+
+func (r *reconciler) asItShouldBe(old *store.Record) bool {
+	epoch := r.v.Ring.Epoch()
+	return old.RingEpoch > epoch || old.RingEpoch == epoch && len(old.Missing) == 0 || r.v.awaitsDeletion(old.Expires)
+}
+
+// awaitsDeletion reports a record that expired so long ago that no region's
+// clock says otherwise.
+func (v *Vault) awaitsDeletion(expires int64) bool {
+	return expires != 0 && expires <= v.Now().Add(-sweepGrace).UnixMilli()
 }
 
 // rewrapped is the record with every copy that can be added now, and the entry
@@ -138,8 +158,8 @@ func (r *reconciler) rewrapped(ctx context.Context, old *store.Record) (*store.R
 }
 
 // applied resolves a Replace that failed, or seemed to, by reading back.
-func (r *reconciler) applied(ctx context.Context, next *store.Record) bool {
+func (r *reconciler) applied(ctx context.Context, next *store.Record) (bool, error) {
 	there, _, err := r.v.local.Get(ctx, next.Key)
-	return err == nil && there != nil && there.RingEpoch == next.RingEpoch &&
-		bytes.Equal(there.Message, next.Message) && slices.Equal(there.Missing, next.Missing)
+	return there != nil && there.RingEpoch == next.RingEpoch &&
+		bytes.Equal(there.Message, next.Message) && slices.Equal(there.Missing, next.Missing), err
 }

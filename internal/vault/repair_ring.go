@@ -24,9 +24,12 @@ const (
 // and then only StartRepair makes it scan again. A scan that was interrupted
 // begins anew: what was done is filtered out where the rows are.
 func (r *reconciler) ring(ctx context.Context, forced bool) error {
+	if r.restored.Swap(false) || forced {
+		r.pause, r.pausedTo = 0, time.Time{}
+	}
 	done, err := r.v.ringDone(ctx)
 	here := slices.Contains(done, r.v.region)
-	if err != nil || here && !forced || r.v.localDenied() {
+	if err != nil || here && !forced || r.v.Now().Before(r.pausedTo) {
 		return err
 	}
 	r.update(func(s *RepairStatus) { s.RingScan = true })
@@ -36,9 +39,11 @@ func (r *reconciler) ring(ctx context.Context, forced bool) error {
 	}
 	r.update(func(s *RepairStatus) { s.Outdated = outdated })
 	if outdated == 0 {
+		r.pause = 0
 		return r.ringEmpty(ctx, here)
 	}
 	r.emptySince = time.Time{}
+	defer r.rest(r.repaired())
 	return r.eachOutdated(ctx, func(keys []store.Key) error {
 		err := r.records(ctx, keys, func() {
 			r.update(func(s *RepairStatus) { s.Outdated = max(s.Outdated-1, 0) })
@@ -50,6 +55,28 @@ func (r *reconciler) ring(ctx context.Context, forced bool) error {
 		}
 		return err
 	})
+}
+
+// maxPause bounds how long a scan waits after one that could repair nothing:
+// each reads the whole table, which is billed.
+const maxPause = 15 * time.Minute
+
+// rest makes the next scan wait, from the second time on and twice as long each
+// time, where this one could repair nothing: what is left needs a region that
+// is away, or a person.
+func (r *reconciler) rest(before int) {
+	if r.repaired() > before {
+		r.pause = 0
+		return
+	}
+	r.pausedTo = r.v.Now().Add(r.pause)
+	r.pause = min(max(2*r.pause, r.v.RepairEvery), maxPause)
+}
+
+func (r *reconciler) repaired() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status.Repaired
 }
 
 // localDenied: this region's key refuses, so nothing can be opened here.
@@ -67,12 +94,15 @@ func (r *reconciler) countOutdated(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// eachOutdated scans this region's table for records of older ring epochs.
+// eachOutdated scans this region's table for records of older ring epochs that
+// are not waiting for their end only.
 func (r *reconciler) eachOutdated(ctx context.Context, fn func([]store.Key) error) error {
 	return r.v.scan(ctx, r.v.Ring.Epoch(), func(rows []store.Row) error {
-		keys := make([]store.Key, len(rows))
-		for i, row := range rows {
-			keys[i] = row.Key
+		keys := make([]store.Key, 0, len(rows))
+		for _, row := range rows {
+			if !r.v.awaitsDeletion(row.Expires) {
+				keys = append(keys, row.Key)
+			}
 		}
 		return fn(keys)
 	})

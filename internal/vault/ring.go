@@ -40,9 +40,9 @@ func (v *Vault) ringDone(ctx context.Context) (regions []string, err error) {
 	return regions, err
 }
 
-// claimRing writes the ring's epoch item, or compares with the one that is
-// there (design §5): an instance whose ring differs must not write records.
-func (v *Vault) claimRing(ctx context.Context) error {
+// ringReady fails once some region's records are all of a newer ring: what this
+// instance writes from then on, nobody would look for.
+func (v *Vault) ringReady(ctx context.Context) error {
 	later, err := v.control.List(ctx, authz.KindRingDone, ringID(v.Ring.Epoch()+1), 1)
 	if err != nil {
 		return fmt.Errorf("vault: read the ring's epochs: %w", err)
@@ -50,8 +50,17 @@ func (v *Vault) claimRing(ctx context.Context) error {
 	if len(later) > 0 {
 		return ErrRingSuperseded
 	}
+	return nil
+}
+
+// claimRing writes the ring's epoch item, or compares with the one that is
+// there (design §5): an instance whose ring differs must not write records.
+func (v *Vault) claimRing(ctx context.Context) error {
+	if err := v.ringReady(ctx); err != nil {
+		return err
+	}
 	item := authz.Item{Kind: authz.KindRing, ID: ringID(v.Ring.Epoch()), Body: []byte(v.Ring.Hash())}
-	_, err = authz.InsertEverywhere(ctx, v.Controls, item)
+	_, err := authz.InsertEverywhere(ctx, v.Controls, item)
 	if errors.Is(err, authz.ErrExists) {
 		return ErrRingDiffers
 	}

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"piivault/internal/store"
@@ -21,17 +22,15 @@ func (v *Vault) sweep(ctx context.Context) { every(ctx, v.SweepEvery, nil, v.swe
 // too (G9), and buries and deletes what has expired.
 func (v *Vault) sweepOnce(ctx context.Context) {
 	expiredBefore := v.Now().Add(-sweepGrace).UnixMilli()
-	err := v.sweepList(ctx, func(p store.Page) ([]store.Key, string, error) { return v.local.Expired(ctx, expiredBefore, p) }, true)
-	if err == nil {
-		err = v.sweepList(ctx, func(p store.Page) ([]store.Key, string, error) { return v.local.Swept(ctx, p) }, false)
-	}
+	err := errors.Join(
+		v.sweepList(ctx, func(p store.Page) ([]store.Key, string, error) { return v.local.Expired(ctx, expiredBefore, p) }, true),
+		v.sweepList(ctx, func(p store.Page) ([]store.Key, string, error) { return v.local.Swept(ctx, p) }, false))
 	if err != nil && ctx.Err() == nil {
 		v.Logger.Warn().Err(err).Msg("the sweeper cannot proceed now")
 	}
 }
 
-// sweepList deletes a listing's keys page by page. A page leaves the listing
-// once it is deleted, so a page that comes back unchanged ends the pass.
+// sweepList deletes a listing's keys page by page.
 func (v *Vault) sweepList(ctx context.Context, list func(store.Page) ([]store.Key, string, error), bury bool) error {
 	for page := (store.Page{Limit: sweepPage}); ; {
 		keys, next, err := list(page)

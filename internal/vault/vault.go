@@ -181,13 +181,19 @@ func (v *Vault) Run(ctx context.Context) {
 
 // Restored tells the reconciler that a region's KMS answers again: pass it to
 // the ring as OnRestored.
-func (v *Vault) Restored(string) { v.repair.wake() }
+func (v *Vault) Restored(string) {
+	v.repair.restored.Store(true)
+	v.repair.wake()
+}
 
 // Ready names each dependency and why it is out, nil where it works.
 func (v *Vault) Ready(ctx context.Context) map[string]error {
 	_, _, store := v.local.Get(ctx, probeKey())
 	_, control := v.control.List(ctx, authz.KindRing, "", 1)
-	return map[string]error{"store": store, "control": control, "credentials": v.Keys.Ready(), "stops": v.stops.Ready(), "kms": v.kmsReady()}
+	return map[string]error{
+		"store": store, "control": control, "credentials": v.Keys.Ready(), "stops": v.stops.Ready(),
+		"kms": v.kmsReady(), "ring": v.ringReady(ctx),
+	}
 }
 
 // probeKey names a record that no tenant has.

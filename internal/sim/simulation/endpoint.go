@@ -29,7 +29,7 @@ type endpoint struct {
 	kms    bool
 	mode   mode
 	since  time.Time // of the mode
-	stands bool      // a denial does, until the endpoint is up
+	stands bool      // a denial does, until everybody has seen the endpoint up
 }
 
 func (e *endpoint) String() string {

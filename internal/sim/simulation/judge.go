@@ -235,7 +235,7 @@ func (o *oracle) expected(op *operation) bool {
 // local key does not refuse.
 func (o *oracle) openable(op *operation) bool {
 	local := op.on.region.kms
-	if local.stands || local.since.After(op.begun.Add(-calm)) {
+	if local.stands && local.mode != up || local.since.After(op.begun.Add(-calm)) {
 		return false
 	}
 	now := o.copies(op.on.region, op.held)

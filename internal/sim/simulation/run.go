@@ -231,8 +231,11 @@ func (w *World) set(e *endpoint, m mode) {
 		return
 	}
 	w.tracef("%v: %s", e, m)
+	if e.mode == up && time.Since(e.since) > calm {
+		e.stands = false
+	}
 	e.mode, e.since = m, time.Now()
-	e.stands = m == denied || m == disabled || e.stands && m != up
+	e.stands = e.stands || m == denied || m == disabled
 	w.oracle.disturbed()
 }
 

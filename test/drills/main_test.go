@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"piivault/client"
 	"piivault/internal/dynamo"
@@ -235,12 +236,36 @@ func (d *drill) erase(t *testing.T, region string, tokens []kept, subjects ...st
 		calls = append(calls, func() (client.EraseResponse, error) { return c.EraseSubject(t.Context(), subject) })
 	}
 	for _, call := range calls {
-		rig.Eventually(t, "the erasure in every region", func() bool {
-			answer, err := call()
+		begun, err := call()
+		if err != nil {
+			t.Fatal(err)
+		}
+		poll(t, "the erasure in every region", patience, func() bool {
+			answer, err := c.EraseStatus(t.Context(), begun.Job)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return answer.Complete
 		})
+	}
+}
+
+// patience is how long anything that must happen may take on a busy machine.
+const patience = time.Minute
+
+// poll asks until ok says so, less often than rig.Eventually, and less often
+// where there is more: each time is a request, some are audited, and some count
+// records, for which DynamoDB Local goes through its whole table.
+func poll(t *testing.T, what string, patience time.Duration, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(min(250*time.Millisecond+time.Duration(*fields)*time.Millisecond, 5*time.Second))
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not in %s: %s", patience, what)
+		}
 	}
 }

@@ -2,7 +2,6 @@ package drills_test
 
 import (
 	"cmp"
-	"context"
 	"flag"
 	"fmt"
 	"slices"
@@ -128,19 +127,17 @@ func (d *drill) outage(t *testing.T, down string, n int) (r round) {
 		t.Errorf("with the KMS of %s down: %d refused, %d of %d records lack its copy", down, refused, r.outage.lacking, *fields)
 	}
 	d.wantOpen(t, rig.EU, r.outage.list)
-	d.Settle(t)
 	d.Calls(t, rig.Where{Service: rig.KMS})
 	d.Fault(rig.Where{}, rig.Fault{})
 	r.repaired = d.repaired(t)
 	calls := d.Calls(t, rig.Where{Service: rig.KMS})
 	r.calls = float64(calls[rig.Call{Op: "Decrypt"}]+calls[rig.Call{Op: "Encrypt"}]) / float64(first.lacking+r.outage.lacking)
-	d.Settle(t)
-	if missing := d.missing(t, rig.US, r.outage.list); missing != 0 {
+	if missing := d.missing(t, rig.EU, r.outage.list); missing != 0 {
 		t.Errorf("%d records lack a copy after the repair", missing)
 	}
 	other := map[string]string{rig.US: rig.EU, rig.EU: rig.US}[down]
 	d.Fault(rig.Where{Service: rig.KMS, Region: other}, rig.Fault{Mode: rig.Refuse})
-	d.wantOpen(t, rig.US, r.outage.list) // by the copy that was missing
+	d.wantOpen(t, rig.EU, r.outage.list) // by the copy that was missing
 	d.Fault(rig.Where{}, rig.Fault{})
 	d.up(t)
 	return r
@@ -165,23 +162,12 @@ func (d *drill) up(t *testing.T) {
 // until waits for what every instance must see, longer where there is more to do.
 func (d *drill) until(t *testing.T, what string, ok func(client.RegionsResponse) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(*fields)*20*time.Millisecond)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
 	for _, i := range d.Instances {
 		c := i.Client(t)
-		for {
-			answer, err := c.Regions(ctx)
-			if err == nil && ok(answer) {
-				break
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				t.Fatalf("%s: still not: %s: %+v, %v", i.Name, what, answer, err)
-			}
-		}
+		poll(t, i.Name+" sees "+what, patience+time.Duration(*fields)*200*time.Millisecond, func() bool {
+			answer, err := c.Regions(t.Context())
+			return err == nil && ok(answer)
+		})
 	}
 }
 

@@ -44,14 +44,14 @@ func TestRegionIsOut(t *testing.T) {
 	d.Fault(rig.Where{}, rig.Fault{})
 	d.Replicator.Partition(false)
 	d.each(t, rig.EU, (*rig.Instance).Start)
-	rig.Eventually(t, "the erasure in every region", func() bool {
-		answer, err := us.EraseSubject(t.Context(), "k0")
+	poll(t, "the erasure in every region", patience, func() bool {
+		status, err := us.EraseStatus(t.Context(), answer.Job)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return answer.Complete
+		return status.Complete
 	})
-	rig.Eventually(t, "whole records", func() bool { return d.missing(t, rig.US, during) == 0 })
+	poll(t, "whole records", patience, func() bool { return d.missing(t, rig.US, during) == 0 })
 	d.Settle(t)
 	d.wantOpen(t, everywhere, slices.Concat(before, known[1:], tail, during))
 	d.wantRefused(t, everywhere, "404 not_found", known[:1])

@@ -21,10 +21,7 @@ const quiet = "prefetch: {max_keys: 0}\n"
 // replay runs the documented command and tells what it says it did.
 func (d *drill) replay(t *testing.T, since time.Time) (jobs, entries, buried int) {
 	t.Helper()
-	said, err := d.Command(t.Context(), "erase", "replay", "--since", since.UTC().Format(time.RFC3339))
-	if err != nil {
-		t.Fatal(err)
-	}
+	said := d.run(t, "erase", "replay", "--since", since.UTC().Format(time.RFC3339))
 	n, err := fmt.Sscanf(said, "%d jobs and %d audited erasures replayed; %d records", &jobs, &entries, &buried)
 	if err != nil || n != 3 {
 		t.Fatalf("replay said %q", said)
@@ -148,17 +145,36 @@ func TestRestoreOfEverything(t *testing.T) {
 	d.Settle(t)
 	d.wantTruncated(t, source, lost)
 	told := 0
-	rig.Eventually(t, "all audited erasures replayed", func() bool {
+	poll(t, "all audited erasures replayed", patience, func() bool {
 		_, told, _ = d.replay(t, point) // the audit index is being written anew
 		t.Logf("%d of %d audited erasures", told, known)
 		return told == known
 	})
+	d.run(t, "stop", "--reason", "restored")
 	d.Settle(t)
 	d.each(t, everywhere, (*rig.Instance).Start)
 
-	d.wantRefused(t, everywhere, "404 not_found", before[:6])
-	d.wantOpen(t, everywhere, before[6:])
+	d.wantRefused(t, everywhere, "503 stopped", before[6:8])
 	d.wantRevokedAgain(t, leaver)
+	d.run(t, "resume", "--reason", "revoked again")
+	for region := range strings.FieldsSeq(everywhere) {
+		poll(t, "reveals in "+region, patience, func() bool {
+			_, err := d.at(t, region).Detokenize(t.Context(), request(before[6:]))
+			return err == nil
+		})
+	}
+	d.wantOpen(t, everywhere, before[6:])
+	d.wantRefused(t, everywhere, "404 not_found", before[:6])
+}
+
+// run runs a command of the documentation's.
+func (d *drill) run(t *testing.T, args ...string) string {
+	t.Helper()
+	said, err := d.Command(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return said
 }
 
 // wantTruncated: the restored log verifies, but not for whoever knows how it ended.

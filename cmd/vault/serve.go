@@ -42,12 +42,15 @@ tokenize (and inspect), detokenize, audit (queries), repair (erasure, repair,
 sweeping, keys, stops). One without detokenize and repair asks the KMS to open
 tenants' secrets and no record: with the rights to nothing else it can open none.
 
-SIGHUP reads the policies again; they are also looked at every five seconds.
+SIGHUP reads the policies again; changes are also taken up within five seconds.
 
 Two instances of a region must not have the same name (key instance; the
 host's, if unset): the later one ends the audit log of the other.`,
 		Args: noArguments(""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := dumpOff(); err != nil {
+				return err
+			}
 			cfg, err := a.loadConfig(file)
 			if err != nil {
 				return err

@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -199,4 +201,56 @@ func TestStopByTheTables(t *testing.T) {
 	})
 	r.must(t, "resume", "--reason", "over")
 	r.during(t, nil, func(s *served) { r.wantStatus(t, s, key, "/v1/detokenize", body, http.StatusOK, "ann@example.com") })
+}
+
+// A directory of policies is in force from the start, changes at SIGHUP, and
+// a wrong one changes nothing but the count of failures.
+func TestServePolicies(t *testing.T) {
+	r, _ := newDutyRig(t)
+	key := r.must(t, "key", "create", "--name", "all", "--roles", "writer", "--tenant", "acme")
+	dir := filepath.Join(r.dir, "policies")
+	if code, _, stderr := runPolicy(t, "", "export", dir); code != exitOK {
+		t.Fatal(stderr)
+	}
+	t.Setenv("VAULT_POLICIES", dir)
+	own := filepath.Join(dir, "own.cedar")
+	const tokenize = `{"items":[{"type":"email","value":"ann@example.com"}]}`
+	hangup := func(s *served, text, want string) {
+		t.Helper()
+		writeFile(t, own, text)
+		if err := s.process.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		var metrics string
+		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(metrics, want); {
+			if r.get(t, s.at["metrics"]+"/metrics", &metrics); time.Now().After(deadline) {
+				t.Fatalf("no %q in the metrics", want)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	r.during(t, nil, func(s *served) {
+		r.wantStatus(t, s, key, "/v1/tokenize", tokenize, http.StatusOK, "token")
+		const failures = `vault_policy_reload_failures_total{region="eu-west-1"} `
+		const forbid = "@id(\"own\")\nforbid (principal, action, resource) when { principal.authentication == \"api_key\" };"
+		hangup(s, "@id(\"own\") permit", failures+"1")
+		r.wantStatus(t, s, key, "/v1/tokenize", tokenize, http.StatusOK, "token")
+		_, stdout, _ := runPolicy(t, "", "check", dir)
+		if stdout != "" {
+			t.Errorf("the wrong set is good: %s", stdout)
+		}
+		writeFile(t, own, forbid)
+		// Its hash; the default set's own cases fail with it.
+		if err := os.Remove(filepath.Join(dir, "default.cases.json")); err != nil {
+			t.Fatal(err)
+		}
+		_, stdout, _ = runPolicy(t, "", "check", dir)
+		fields := strings.Fields(stdout)
+		hangup(s, forbid, fmt.Sprintf("vault_policy_set_info{hash=%q,", fields[len(fields)-1]))
+		r.wantStatus(t, s, key, "/v1/tokenize", tokenize, http.StatusForbidden, "forbidden")
+	})
+	writeFile(t, own, "permit")
+	if code, _, stderr := r.command(t, nil, "serve"); code != exitFailed || !strings.Contains(stderr, "own.cedar") {
+		t.Errorf("wrong policies at start: exit %d: %s", code, stderr)
+	}
 }

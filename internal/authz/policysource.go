@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	defaultReloadEvery = 5 * time.Second
+	defaultReloadEvery = 2 * time.Second
 	// maxPolicyFile and maxPolicyFiles bound what a directory may hold.
 	maxPolicyFile  = 1 << 20
 	maxPolicyFiles = 1000
@@ -28,7 +28,7 @@ const (
 // PolicySourceConfig says where policies come from.
 type PolicySourceConfig struct {
 	Dir         string        // of *.cedar and *.cases.json; "": the default set, which never changes
-	ReloadEvery time.Duration // how often Run looks; 0: five seconds
+	ReloadEvery time.Duration // how often Run looks; 0: two seconds
 	Logger      zerolog.Logger
 }
 
@@ -39,8 +39,9 @@ type PolicySource struct {
 	current atomic.Pointer[Policies]
 	failed  atomic.Uint64
 
-	mu   sync.Mutex        // guards seen
-	seen [sha256.Size]byte // digest of the files that Reload last judged
+	mu      sync.Mutex // guards what follows
+	seen    digest     // of the files that were last judged
+	pending digest     // of the files when Run last looked
 }
 
 // NewPolicySource loads the set; one that ParsePolicies refuses is an error.
@@ -79,7 +80,9 @@ func (s *PolicySource) Current() *Policies { return s.current.Load() }
 // Failures counts the reloads that were refused.
 func (s *PolicySource) Failures() uint64 { return s.failed.Load() }
 
-// Run looks for changed files until ctx ends.
+// Run looks for changed files until ctx ends. They are judged when it finds
+// them twice alike: while an editor or a copy is at work, half of a change
+// could be a set that permits more than either end of it.
 func (s *PolicySource) Run(ctx context.Context) {
 	if s.cfg.Dir == "" {
 		return
@@ -91,29 +94,34 @@ func (s *PolicySource) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			s.Reload()
+			s.look(false)
 		}
 	}
 }
 
-// Reload reads the files now. A set that is whole and passes its own cases
+// Reload judges the files as they are now. A set that is whole and passes its own cases
 // takes the place of the one in force; any other leaves it there, counts, and
 // is logged once.
 func (s *PolicySource) Reload() {
-	if s.cfg.Dir == "" {
-		return
+	if s.cfg.Dir != "" {
+		s.look(true)
 	}
+}
+
+func (s *PolicySource) look(atOnce bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	files, err := ReadPolicies(s.cfg.Dir)
-	digest := digestOf(files)
+	found := digestOf(files)
 	if err != nil {
-		digest = sha256.Sum256([]byte(err.Error()))
+		found = sha256.Sum256([]byte(err.Error()))
 	}
-	if digest == s.seen {
+	settled := found == s.pending
+	s.pending = found
+	if found == s.seen || !settled && !atOnce {
 		return
 	}
-	s.seen = digest
+	s.seen = found
 	var p *Policies
 	if err == nil {
 		p, err = ParsePolicies(files)
@@ -190,7 +198,7 @@ func DefaultPolicyFiles() (map[string][]byte, error) {
 }
 
 // digestOf tells whether anything changed, cases included.
-func digestOf(files map[string][]byte) [sha256.Size]byte {
+func digestOf(files map[string][]byte) digest {
 	names := make([]string, 0, len(files))
 	for name := range files {
 		names = append(names, name)
@@ -202,5 +210,5 @@ func digestOf(files map[string][]byte) [sha256.Size]byte {
 		h.Write([]byte(name + "\x00"))
 		h.Write(content[:])
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return digest(h.Sum(nil))
 }

@@ -78,7 +78,14 @@ func TestPoliciesChangeWhileInUse(t *testing.T) {
 		if text := log.String(); strings.Contains(text, "canary") || !strings.Contains(text, `"file":"a.cedar","line":3`) {
 			t.Errorf("the log says %s", text)
 		}
-		write(onePermit + " when { context.ticket != \"\" };")
+		for i := range 10 { // written again and again: nothing is taken up before it rests
+			write(onePermit + " when { context.ticket != \"\" };" + strings.Repeat(" ", i))
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if s.Current().Hash() != first {
+				t.Fatal("a set that still changes is in force")
+			}
+		}
 		wait()
 		if s.Current().Hash() == first || s.Failures() != 1 {
 			t.Error("the good set is not in force")
@@ -164,6 +171,32 @@ func TestWhyAgreesWithDecide(t *testing.T) {
 			if d.Allowed != (permits > 0 && forbids == 0) {
 				t.Errorf("%s, %s: allowed %v with %d permits and %d forbids", role, action, d.Allowed, permits, forbids)
 			}
+		}
+	}
+}
+
+// What docs/policies.md shows is what it says.
+func TestPoliciesDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(language string) []byte {
+		_, rest, found := strings.Cut(string(page), "```"+language+"\n")
+		text, _, closed := strings.Cut(rest, "```")
+		if !found || !closed {
+			t.Fatalf("no block of %s", language)
+		}
+		return []byte(text)
+	}
+	files := defaultFiles(t)
+	files["own.cedar"], files["own.cases.json"] = block("cedar"), block("json")
+	if _, err := ParsePolicies(files); err != nil {
+		t.Error(err)
+	}
+	for _, word := range append(Actions(), "principal_name", "authentication", "age_days", schemaFile) {
+		if !strings.Contains(string(page), string(word)) {
+			t.Errorf("the page does not have %s", word)
 		}
 	}
 }

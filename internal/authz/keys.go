@@ -49,7 +49,8 @@ type Keys struct {
 	mu       sync.Mutex
 	told     map[string]struct{}      // unreadable items that are logged; guarded by mu
 	snapshot atomic.Pointer[snapshot] // nil until the first Refresh
-	stale    atomic.Bool              // Run could not poll for too long
+	poll     poller
+	noted    time.Time // when uses were last written; Run's alone
 }
 
 // NewKey is what a key is asked for with.
@@ -73,8 +74,12 @@ type KeyInfo struct {
 
 // NewKeys returns Keys that know none yet: Refresh reads them.
 func NewKeys(cfg KeysConfig) *Keys {
-	cfg.PollEvery = cmp.Or(cfg.PollEvery, defaultPollEvery)
-	return &Keys{cfg: cfg, hash: hashCredential, told: map[string]struct{}{}}
+	k := &Keys{cfg: cfg, hash: hashCredential, told: map[string]struct{}{}}
+	k.poll = poller{
+		every: cmp.Or(cfg.PollEvery, defaultPollEvery), refresh: k.polled, logger: cfg.Logger,
+		fails: "reading the API keys fails", works: "reading the API keys works again",
+	}
+	return k
 }
 
 // Create makes a key of the tenant and returns its credential, which is shown
@@ -204,7 +209,7 @@ func (k *Keys) revocationOf(ctx context.Context, tenant, id string) (Item, error
 // Roles are shared: they must not be changed.
 func (k *Keys) Authenticate(cred secret.Text) (Principal, error) {
 	s := k.snapshot.Load()
-	if s == nil || k.stale.Load() {
+	if s == nil || k.poll.stale.Load() {
 		return Principal{}, ErrUnavailable
 	}
 	id, secretText, ok := parseCredential(cred.Reveal())

@@ -12,7 +12,7 @@ import (
 const (
 	// noteEvery is how often the table is told of uses.
 	noteEvery = time.Minute
-	// noteTimeout bounds that: Run polls in between.
+	// noteTimeout bounds that: it is part of a poll.
 	noteTimeout = 500 * time.Millisecond
 )
 

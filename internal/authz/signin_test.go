@@ -169,7 +169,7 @@ func TestSuspensionStopsTokensAndCertificates(t *testing.T) {
 	if err := errors.Join(s.bearer("good", ""), byCertificate()); err != nil {
 		t.Errorf("reinstated: %v", err)
 	}
-	s.keys.stale.Store(true)
+	s.keys.poll.stale.Store(true)
 	if err := s.bearer("good", ""); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("suspensions cannot be known: %v", err)
 	}

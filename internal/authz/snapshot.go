@@ -86,59 +86,24 @@ func (key *knownKey) proves(hash digest) bool {
 
 // Run polls the local table until ctx ends, so that a revocation is in force
 // within five seconds of being in that table: while polls fail for longer,
-// Authenticate answers ErrUnavailable. (With a PollEvery above two seconds
-// both take two and a half polls.)
-func (k *Keys) Run(ctx context.Context) {
-	limit := max(staleAfter, k.cfg.PollEvery*5/2)
-	watchdog := time.AfterFunc(limit, func() { k.stale.Store(true) })
-	defer watchdog.Stop()
-	ticker := time.NewTicker(k.cfg.PollEvery)
-	defer ticker.Stop()
-	failing := false
-	var noted time.Time
-	for {
-		begun := time.Now()
-		err := k.pollOnce(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			// The snapshot is as old as the beginning of its poll.
-			watchdog.Reset(limit - time.Since(begun))
-			k.stale.Store(false)
-		}
-		k.logChange(failing, err)
-		failing = err != nil
-		if !failing && time.Since(noted) >= noteEvery {
-			noted = begun
-			k.noteUses(ctx)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
+// Authenticate answers ErrUnavailable. It also writes when keys were used.
+func (k *Keys) Run(ctx context.Context) { k.poll.run(ctx) }
 
-func (k *Keys) pollOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, k.cfg.PollEvery)
-	defer cancel()
-	return k.Refresh(ctx)
-}
-
-func (k *Keys) logChange(wasFailing bool, err error) {
-	switch {
-	case err != nil && !wasFailing:
-		k.cfg.Logger.Warn().Err(err).Msg("reading the API keys fails")
-	case err == nil && wasFailing:
-		k.cfg.Logger.Info().Msg("reading the API keys works again")
+// polled is one poll, and once a minute what was used since.
+func (k *Keys) polled(ctx context.Context) error {
+	if err := k.Refresh(ctx); err != nil {
+		return err
 	}
+	if now := time.Now(); now.Sub(k.noted) >= noteEvery {
+		k.noted = now
+		k.noteUses(ctx)
+	}
+	return nil
 }
 
 // Ready is nil while Authenticate can answer, else ErrUnavailable.
 func (k *Keys) Ready() error {
-	if k.snapshot.Load() == nil || k.stale.Load() {
+	if k.snapshot.Load() == nil || k.poll.stale.Load() {
 		return ErrUnavailable
 	}
 	return nil

@@ -69,6 +69,13 @@ func keyInfo(k vault.KeyInfo) api.KeyInfo {
 	}
 }
 
+// successor is a key that was made by a rotation.
+func successor(k *vault.RotateKeyResult) api.RotateKeyResponse {
+	return api.RotateKeyResponse{
+		ID: k.ID, Key: k.Key.Reveal(), Expires: timestamp(k.Expires), OldExpires: timestamp(k.OldExpires), NotReached: k.NotReached,
+	}
+}
+
 // keyBudget is a key's own budget; nil for none.
 func keyBudget(b api.Budget) *vault.KeyBudget {
 	if b == (api.Budget{}) {

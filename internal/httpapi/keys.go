@@ -26,14 +26,14 @@ func (s *server) RotateKey(w http.ResponseWriter, r *http.Request) {
 			overlap = time.Duration(min(max(*in.OverlapSeconds, -1), 1<<32)) * time.Second
 		}
 		k, err := s.Vault.RotateKey(ctx, c, in.ID, overlap)
-		return rotatedKey{api.RotateKeyResponse{
-			ID: k.ID, Key: k.Key.Reveal(), Expires: timestamp(k.Expires), OldExpires: timestamp(k.OldExpires), NotReached: k.NotReached,
-		}}, err
+		return rotatedKey{successor(&k)}, err
 	})
 }
 
 // SuspendKey serves POST /v1/keys/suspend.
-func (s *server) SuspendKey(w http.ResponseWriter, r *http.Request) { s.suspension(w, r, s.Vault.SuspendKey) }
+func (s *server) SuspendKey(w http.ResponseWriter, r *http.Request) {
+	s.suspension(w, r, s.Vault.SuspendKey)
+}
 
 // ReinstateKey serves POST /v1/keys/reinstate.
 func (s *server) ReinstateKey(w http.ResponseWriter, r *http.Request) {

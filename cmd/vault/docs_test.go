@@ -141,7 +141,7 @@ func TestNamedCommands(t *testing.T) {
 				continue
 			}
 			cmd := newRoot(newApp())
-			for words = words[1:]; len(words) > 0 && cmd.HasSubCommands(); words = words[1:] {
+			for words = words[1:]; len(words) > 0 && cmd.HasSubCommands() && !strings.HasPrefix(words[0], "-"); words = words[1:] {
 				if cmd = subcommand(cmd, words[0]); cmd == nil {
 					t.Errorf("%s: %s: no such command", path, found[1])
 					break
@@ -239,7 +239,7 @@ func TestDocumentedNames(t *testing.T) {
 		as    [2]string // what stands around it there
 	}{
 		{"metric", regexp.MustCompile(`\b(vault_[a-z_]+?)(?:_count|_bucket|_sum)?\b[^.]`), code.String(), [2]string{`"`, `"`}},
-		{"message", regexp.MustCompile("`\"([^\"`]+)\"`"), code.String(), [2]string{`.Msg("`, `")`}},
+		{"message", regexp.MustCompile("`\"([^\"`]+)\"`"), code.String(), [2]string{`"`, `"`}},
 		{"refusal", regexp.MustCompile("\\b[45][0-9]{2} `([a-z_]+)`"), string(contract), [2]string{"", ""}},
 		{"test", regexp.MustCompile(`\b(Test[A-Z]\w*)`), code.String(), [2]string{"func ", "(t *testing.T)"}},
 	} {

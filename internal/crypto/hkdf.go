@@ -1,8 +1,11 @@
 package crypto
 
 import (
+	"crypto/fips140"
+	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/sha512"
+	"hash"
 
 	"piivault/internal/secret"
 )
@@ -21,19 +24,51 @@ const (
 )
 
 // extract512 is HKDF-Extract with SHA-512; the salt is at most a block long.
-func extract512(salt, material []byte) [sha512.Size]byte { return hmac512(salt, material, nil) }
+func extract512(salt, material []byte) [sha512.Size]byte {
+	if fips140.Enabled() {
+		return [sha512.Size]byte(validExtract(sha512.New, salt, material))
+	}
+	return hmac512(salt, material, nil)
+}
 
 // expand512 is the first secret.KeySize bytes of HKDF-Expand with SHA-512.
 func expand512(prk, info []byte) [secret.KeySize]byte {
+	if fips140.Enabled() {
+		return validExpand(sha512.New, prk, info)
+	}
 	block := hmac512(prk, info, []byte{firstBlock})
 	return [secret.KeySize]byte(block[:secret.KeySize])
 }
 
 // hkdf256 is HKDF-SHA-256 with an output of secret.KeySize; the salt is at most a block long.
 func hkdf256(salt, material, info []byte) [secret.KeySize]byte {
+	if fips140.Enabled() {
+		prk := validExtract(sha256.New, salt, material)
+		defer clear(prk)
+		return validExpand(sha256.New, prk, info)
+	}
 	prk := hmac256(salt, material, nil)
 	defer clear(prk[:])
 	return hmac256(prk[:], info, []byte{firstBlock})
+}
+
+// validExtract and validExpand are the module's. They fail for keys and hashes
+// that it does not know as approved; ours are 32 bytes or more, of SHA-2.
+func validExtract[H hash.Hash](h func() H, salt, material []byte) []byte {
+	prk, err := hkdf.Extract(h, material, salt)
+	if err != nil {
+		panic("crypto: HKDF-Extract refuses a hash or a key's length")
+	}
+	return prk
+}
+
+func validExpand[H hash.Hash](h func() H, prk, info []byte) [secret.KeySize]byte {
+	b, err := hkdf.Expand(h, prk, string(info), secret.KeySize)
+	if err != nil {
+		panic("crypto: HKDF-Expand refuses a hash or a key's length")
+	}
+	defer clear(b)
+	return [secret.KeySize]byte(b)
 }
 
 func hmac512(key, a, b []byte) [sha512.Size]byte {

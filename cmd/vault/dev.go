@@ -55,6 +55,9 @@ Faults can be switched on while it runs:
 For development only: the local KMS keeps its master keys in a file.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := dumpOff(); err != nil {
+				return err
+			}
 			return runDev(cmd.Context(), cfg, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}

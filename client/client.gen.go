@@ -446,10 +446,13 @@ type DetokenizedItem struct {
 	Value string `json:"value,omitempty,omitzero"`
 }
 
-// EraseRequest What to erase: exactly one of `items` and `subject_id`.
+// EraseRequest What to erase, `items` or `subject_id`; or, instead of both, the `job` of an earlier answer: how far is it?
 type EraseRequest struct {
 	// Items Tokens; an empty list is as good as none.
 	Items []TokenItem `json:"items,omitempty,omitzero"`
+
+	// Job Erases nothing; tells how far the erasure is that has this job.
+	Job string `json:"job,omitempty,omitzero"`
 
 	// SubjectID All records that were made with this `subject_id`.
 	SubjectID string `json:"subject_id,omitempty,omitzero"`
@@ -461,7 +464,10 @@ type EraseResponse struct {
 	Complete bool `json:"complete"`
 
 	// Erased Records erased in this region by this request.
-	Erased  int32                `json:"erased"`
+	Erased int32 `json:"erased"`
+
+	// Job Names the erasure: send it as `job` to learn how far it is.
+	Job     string               `json:"job"`
 	Regions []RegionConfirmation `json:"regions"`
 }
 

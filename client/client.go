@@ -127,6 +127,13 @@ func (c *Client) Erase(ctx context.Context, tokens ...string) (EraseResponse, er
 	})
 }
 
+// EraseStatus tells how far the erasure is whose answer named this job.
+func (c *Client) EraseStatus(ctx context.Context, job string) (EraseResponse, error) {
+	return call[EraseResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.Erase(ctx, EraseRequest{Job: job})
+	})
+}
+
 // EraseSubject erases all records of a subject for good.
 func (c *Client) EraseSubject(ctx context.Context, subjectID string) (EraseResponse, error) {
 	return call[EraseResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {

@@ -58,10 +58,10 @@ func TestRepairThatIsInterruptedGoesOn(t *testing.T) {
 func TestErasureSumsUp(t *testing.T) {
 	e := erasure{complete: true}
 	for _, unconfirmed := range []string{"us-east-1", "ap-south-1", "us-east-1"} {
-		e.add(client.EraseResponse{Erased: 2, Regions: []client.RegionConfirmation{{Name: "eu-west-1", Confirmed: true}, {Name: unconfirmed}}})
+		e.add(client.EraseResponse{Job: unconfirmed, Erased: 2, Regions: []client.RegionConfirmation{{Name: "eu-west-1", Confirmed: true}, {Name: unconfirmed}}})
 	}
 	e.add(client.EraseResponse{Erased: 1, Complete: true})
-	want := erasure{erased: 7, waiting: []string{"ap-south-1", "us-east-1"}}
+	want := erasure{erased: 7, jobs: []string{"us-east-1", "ap-south-1", "us-east-1"}, waiting: []string{"ap-south-1", "us-east-1"}}
 	if diff := cmp.Diff(want, e, cmp.AllowUnexported(erasure{})); diff != "" {
 		t.Error(diff)
 	}

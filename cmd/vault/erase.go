@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,15 +22,22 @@ const (
 
 func newEraseCommand(a *app) *cobra.Command {
 	var subject string
+	var jobs []string
 	cmd := &cobra.Command{
-		Use:   "erase [--subject S]",
+		Use:   "erase [--subject S | --job ID]",
 		Short: "Erase tokens from standard input, or all of a person, for good",
 		Long: `Erase tokens from standard input, one a line, or with --subject all records of a
 person. What is erased stays erased, in every region and in backups that are
-restored. Each region confirms on its own; the same command again tells how far
-it is. Tokens that the vault does not know are reported by line, and exit 3.`,
+restored. Each region confirms on its own; --job tells how far an erasure is, and
+erases nothing. Tokens that are none are reported by line, and exit 3.`,
 		Args: noArguments(": tokens are read from standard input"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(jobs) > 0 {
+				if cmd.Flags().Changed("subject") {
+					return usagef("--job erases nothing: leave out --subject")
+				}
+				return a.eraseStatus(cmd.Context(), jobs)
+			}
 			if cmd.Flags().Changed("subject") {
 				return a.eraseSubject(cmd.Context(), subject)
 			}
@@ -37,6 +45,7 @@ it is. Tokens that the vault does not know are reported by line, and exit 3.`,
 		},
 	}
 	cmd.Flags().StringVar(&subject, "subject", "", "id of the person, as given to tokenize")
+	cmd.Flags().StringSliceVar(&jobs, "job", nil, "how far is this erasure? may be repeated")
 	cmd.AddCommand(newEraseReplayCommand(a))
 	return cmd
 }
@@ -85,17 +94,38 @@ func (a *app) eraseSubject(ctx context.Context, subject string) error {
 	return a.printErasure(done)
 }
 
+func (a *app) eraseStatus(ctx context.Context, jobs []string) error {
+	c, err := a.connect(client.Config{})
+	if err != nil {
+		return err
+	}
+	done := erasure{complete: true, asked: true}
+	for _, job := range jobs {
+		answer, err := c.EraseStatus(ctx, job)
+		if err != nil {
+			return err
+		}
+		done.add(answer)
+	}
+	return a.printErasure(done)
+}
+
 // erasure sums up the answers of several requests.
 type erasure struct {
 	erased   int64
 	refused  int64
 	complete bool
+	asked    bool     // about jobs of earlier
+	jobs     []string // that are not complete
 	waiting  []string // regions that have not confirmed, sorted
 }
 
 func (e *erasure) add(r client.EraseResponse) {
 	e.erased += int64(r.Erased)
 	e.complete = e.complete && r.Complete
+	if !r.Complete {
+		e.jobs = append(e.jobs, r.Job)
+	}
 	for _, region := range r.Regions {
 		if i, found := slices.BinarySearch(e.waiting, region.Name); !region.Confirmed && !found {
 			e.waiting = slices.Insert(e.waiting, i, region.Name)
@@ -106,9 +136,12 @@ func (e *erasure) add(r client.EraseResponse) {
 func (a *app) printErasure(e erasure) error {
 	text := "complete in every region"
 	if !e.complete {
-		text = "not yet confirmed by " + orNone(joined(e.waiting)) + "; give the same command again to see"
+		text = "not yet confirmed by " + orNone(joined(e.waiting)) + "; vault erase --job " + strings.Join(e.jobs, ",") + " tells how far it is"
 	}
-	if _, err := fmt.Fprintf(a.stdout, "%d erased here; %s\n", e.erased, text); err != nil {
+	if !e.asked {
+		text = fmt.Sprintf("%d erased here; %s", e.erased, text)
+	}
+	if _, err := fmt.Fprintln(a.stdout, text); err != nil {
 		return err
 	}
 	if e.refused > 0 {

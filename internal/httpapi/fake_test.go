@@ -125,7 +125,7 @@ func (f *fakeVault) Coverage(ctx context.Context, c vault.Call) (vault.CoverageR
 
 func (f *fakeVault) Erase(ctx context.Context, c vault.Call, req vault.EraseRequest) (vault.EraseResult, error) {
 	f.erase = req
-	return vault.EraseResult{Erased: 1, Regions: []vault.RegionConfirmed{{Name: "eu-west-1", Confirmed: true}, {Name: "us-east-1"}}}, f.enter(ctx, c)
+	return vault.EraseResult{Job: "job-1", Erased: 1, Regions: []vault.RegionConfirmed{{Name: "eu-west-1", Confirmed: true}, {Name: "us-east-1"}}}, f.enter(ctx, c)
 }
 
 func (f *fakeVault) Types(ctx context.Context, c vault.Call) ([]vault.TypeInfo, error) {

@@ -43,7 +43,7 @@ var operations = []struct{ method, path, body, want string }{
 	},
 	{
 		"POST", "/v1/erase", `{"items":[{"token":"` + token + `"}]}`,
-		`{"complete":false,"erased":1,"regions":[{"confirmed":true,"name":"eu-west-1"},{"confirmed":false,"name":"us-east-1"}]}`,
+		`{"complete":false,"erased":1,"job":"job-1","regions":[{"confirmed":true,"name":"eu-west-1"},{"confirmed":false,"name":"us-east-1"}]}`,
 	},
 	{"GET", "/v1/types", "", `{"types":[{"bound":true,"mask_example":"a***@example.com","name":"email","searchable":false,"token_format":"random"}]}`},
 	{

@@ -79,16 +79,23 @@ func (s *server) Inspect(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+func one(given bool) int {
+	if given {
+		return 1
+	}
+	return 0
+}
+
 // Erase serves POST /v1/erase.
 func (s *server) Erase(w http.ResponseWriter, r *http.Request) {
 	post(s, w, r, s.Limits.BodyBytes, func(ctx context.Context, c vault.Call, in *api.EraseRequest) (*api.EraseResponse, error) {
 		switch {
-		case (len(in.Items) > 0) == (in.SubjectID != ""):
-			return nil, unprocessable("invalid_erase", "Send either items or subject_id.")
+		case one(len(in.Items) > 0)+one(in.SubjectID != "")+one(in.Job != "") != 1:
+			return nil, unprocessable("invalid_erase", "Send either items or subject_id, or the job of an earlier erasure.")
 		case len(in.Items) > s.Limits.DetokenizeItems:
 			return nil, problemBatchSize()
 		}
-		result, err := s.Vault.Erase(ctx, c, vault.EraseRequest{Tokens: tokensOf(in.Items), SubjectID: in.SubjectID})
+		result, err := s.Vault.Erase(ctx, c, vault.EraseRequest{Tokens: tokensOf(in.Items), SubjectID: in.SubjectID, Job: in.Job})
 		if err != nil {
 			return nil, err
 		}
@@ -96,7 +103,7 @@ func (s *server) Erase(w http.ResponseWriter, r *http.Request) {
 		for i, region := range result.Regions {
 			regions[i] = api.RegionConfirmation{Name: region.Name, Confirmed: region.Confirmed}
 		}
-		return &api.EraseResponse{Erased: number32(result.Erased), Complete: result.Complete, Regions: regions}, nil
+		return &api.EraseResponse{Job: result.Job, Erased: number32(result.Erased), Complete: result.Complete, Regions: regions}, nil
 	})
 }
 

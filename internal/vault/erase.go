@@ -42,17 +42,23 @@ type eraseRef struct {
 	Generations bool `json:"generations,omitempty"`
 }
 
-const eraseJobVersion = 1
+const (
+	eraseJobVersion = 1
+	jobIDSize       = 36 // a UUID as text
+)
 
 // Erase buries the records of tokens or of a subject, here at once and in
-// every other region as soon as it learns of the job. Complete says that all
-// regions have confirmed; calling again tells how far they are, and that they
-// are done. It succeeds
-// for what does not exist: nothing tells the caller what was there, but the
-// count of records buried here.
+// every other region as soon as it learns of the job. What was acknowledged
+// anywhere before the call is gone once Complete says that all regions have
+// confirmed; asking for the Job tells how far they are. It succeeds for what
+// does not exist: nothing tells the caller what was there, but the count of
+// records buried here.
 func (v *Vault) Erase(ctx context.Context, c Call, req EraseRequest) (EraseResult, error) {
 	if err := v.allow(ctx, c, authz.ActionErase); err != nil {
 		return EraseResult{}, err
+	}
+	if req.Job != "" {
+		return v.eraseStatus(ctx, c, req)
 	}
 	job, err := v.eraseJob(ctx, c, req)
 	if err != nil {
@@ -65,15 +71,64 @@ func (v *Vault) Erase(ctx context.Context, c Call, req EraseRequest) (EraseResul
 	if err != nil {
 		return EraseResult{}, unavailable("unavailable", err)
 	}
-	if id, ok := v.jobs.underWay(job); ok {
-		job.ID = id
-	} else if buried == 0 && v.jobs.justFinished(job) {
-		return v.jobs.result("", 0), nil
-	} else if err := v.startErase(ctx, job); err != nil {
-		return EraseResult{}, err
+	if job.ID, err = v.joinable(ctx, job); err != nil {
+		return EraseResult{}, unavailable("unavailable", err)
+	}
+	if job.ID == "" {
+		if err := v.startErase(ctx, job); err != nil {
+			return EraseResult{}, err
+		}
 	}
 	v.jobs.progress(ctx, job.ID, buried)
-	return v.jobs.result(job.ID, buried), nil
+	return v.jobs.result(job, buried), nil
+}
+
+// joinable is an open job that covers all that this one would, "" for none:
+// one for the same target that this region has not confirmed. It cannot be
+// complete anywhere then, so whatever a region accepted, it accepted before it
+// learned of that job, and will find when it works on it.
+func (v *Vault) joinable(ctx context.Context, job *eraseJob) (string, error) {
+	for _, id := range v.jobs.unconfirmed(job) {
+		_, err := v.control.Get(ctx, authz.KindEraseConfirm, confirmationID(id, v.region))
+		if errors.Is(err, authz.ErrNotFound) {
+			return id, nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// eraseStatus tells how far an earlier erasure of the caller's tenant is, as
+// far as this region knows.
+func (v *Vault) eraseStatus(ctx context.Context, c Call, req EraseRequest) (EraseResult, error) {
+	if req.SubjectID != "" || len(req.Tokens) > 0 {
+		return EraseResult{}, invalid("invalid_erase", "Give either items or subject_id, or a job.")
+	}
+	if err := uuid.Validate(req.Job); err != nil || len(req.Job) != jobIDSize {
+		return EraseResult{}, noSuchJob()
+	}
+	item, err := v.control.Get(ctx, authz.KindEraseJob, req.Job)
+	if errors.Is(err, authz.ErrNotFound) {
+		return EraseResult{}, noSuchJob()
+	}
+	if err != nil {
+		return EraseResult{}, unavailable("unavailable", err)
+	}
+	job, err := decodeEraseJob(item)
+	if err != nil || job.Tenant != c.Principal.Tenant {
+		return EraseResult{}, errors.Join(noSuchJob(), err)
+	}
+	confirmed, err := v.confirmedBy(ctx, job.ID)
+	if err != nil {
+		return EraseResult{}, unavailable("unavailable", err)
+	}
+	return eraseResult(job.ID, v.awaits(job), confirmed), nil
+}
+
+func noSuchJob() *Error {
+	return &Error{Kind: ErrNotFound, Code: "not_found", Message: "There is no such erasure, or this region does not know of it yet."}
 }
 
 // eraseJob validates the request and hashes what it names.

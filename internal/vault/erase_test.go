@@ -1,9 +1,12 @@
 package vault_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"piivault/internal/authz"
 	"piivault/internal/secret"
 	"piivault/internal/sim"
 	"piivault/internal/vault"
@@ -123,18 +126,71 @@ func TestEraseIsCompleteWhenAllRegionsConfirmed(t *testing.T) {
 	w.fault(sim.Fault{Region: regionB, Link: "up"})
 	w.settle()
 	w.wantGone(w.b, token)
-	if out := w.erase(w.a, req); out.Complete {
+	job := vault.EraseRequest{Job: out.Job}
+	if out := w.erase(w.a, job); out.Complete || out.Job != job.Job {
 		t.Error("complete before the other region confirmed")
 	}
 	w.b.ErasePass(t.Context())
 	w.settle()
-	w.a.ErasePass(t.Context())
-	if out := w.erase(w.a, req); !out.Complete || !out.Regions[1].Confirmed {
-		t.Errorf("both regions have confirmed: %+v", out)
+	for _, v := range []*vault.Vault{w.a, w.b} {
+		if out := w.erase(v, job); !out.Complete || !out.Regions[1].Confirmed || out.Erased != 0 {
+			t.Errorf("both regions have confirmed: %+v", out)
+		}
 	}
 	if in, err := w.a.Inspect(t.Context(), w.admin, req.Tokens); err != nil || in[0].Err == nil {
 		t.Errorf("inspected %+v, %v", in, err)
 	}
+}
+
+// Who asks for an erasure's progress erases nothing, and sees none of another tenant's.
+func TestEraseStatusRefuses(t *testing.T) {
+	w := newWorld(t)
+	token := w.token(w.a, "email", "ann@example.com")
+	out := w.erase(w.a, vault.EraseRequest{SubjectID: "C-1"})
+	for code, req := range map[string]vault.EraseRequest{
+		"invalid_erase": {Job: out.Job, Tokens: []secret.Text{token}},
+		"not_found":     {Job: "0195503f-9d6c-7f0e-8a55-3f6c1d2e4b7a"},
+	} {
+		_, err := w.a.Erase(t.Context(), w.admin, req)
+		var refused *vault.Error
+		if !errors.As(err, &refused) || refused.Code != code {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+	stranger := w.admin
+	stranger.Principal.Tenant = "another"
+	for _, job := range []string{out.Job, "no job", strings.Repeat("-", 36), "{" + out.Job + "}"} {
+		_, err := w.a.Erase(t.Context(), stranger, vault.EraseRequest{Job: job})
+		wantCode(t, err, vault.ErrNotFound, "not_found")
+	}
+	_, err := w.a.Erase(t.Context(), w.as(authz.RoleReader), vault.EraseRequest{Job: out.Job})
+	wantCode(t, err, vault.ErrForbidden, "forbidden")
+	w.wantReveal(w.a, token, "ann@example.com")
+}
+
+// G9: an erasure covers all that was acknowledged before it, also where an
+// earlier one of the same subject is complete everywhere but for this region's
+// knowledge of it. (Found by the simulation.)
+func TestAnErasureIsNotAnsweredByAnEarlierOne(t *testing.T) {
+	w := newWorld(t)
+	erase := vault.EraseRequest{SubjectID: "C-1"}
+	old := w.subjectToken(w.b, "email", "old@example.com", "C-1")
+	first := w.erase(w.a, erase)
+	if again := w.erase(w.a, erase); again.Job != first.Job {
+		t.Error("what this region has not confirmed covers the same request")
+	}
+	w.completeErase()
+	w.wantGone(w.b, old)
+	if out := w.erase(w.a, vault.EraseRequest{Job: first.Job}); !out.Complete {
+		t.Fatalf("not complete: %+v", out)
+	}
+	young := w.subjectToken(w.b, "email", "young@example.com", "C-1")
+	second := w.erase(w.a, erase)
+	if second.Complete || second.Job == first.Job {
+		t.Errorf("answered by an earlier erasure: %+v", second)
+	}
+	w.completeErase()
+	w.wantGone(w.b, young)
 }
 
 // G9: repair does not bring back what was erased while it worked.

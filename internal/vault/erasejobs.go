@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -30,7 +31,6 @@ type jobs struct {
 	subjects map[string]int       // tenant#subject → open jobs
 	records  map[string]int       // tenant#record of deterministic tokens → open jobs
 	wholeAt  time.Time            // when a listing of all jobs last began that came to its end
-	finished map[string]time.Time // targets whose job was completed lately → when
 }
 
 // openJob is an erasure under way, as this region sees it.
@@ -42,7 +42,7 @@ type openJob struct {
 }
 
 func newJobs(v *Vault) *jobs {
-	return &jobs{v: v, open: map[string]*openJob{}, complete: map[string]struct{}{}, subjects: map[string]int{}, records: map[string]int{}, finished: map[string]time.Time{}}
+	return &jobs{v: v, open: map[string]*openJob{}, complete: map[string]struct{}{}, subjects: map[string]int{}, records: map[string]int{}}
 }
 
 // run polls for jobs and works on them until ctx is done.
@@ -197,39 +197,19 @@ func (j *jobs) covers(ref store.Ref, subject string) bool {
 	return j.subjects[ref.Tenant+"#"+subject] > 0 && subject != "" || ref.Generations && j.records[ref.Tenant+"#"+ref.ID] > 0
 }
 
-// underWay finds an open job for the same target, made in the same ring.
-func (j *jobs) underWay(job *eraseJob) (string, bool) {
+// unconfirmed are the open jobs for the same target, made in the same ring,
+// that this region has not confirmed as far as this instance knows, oldest first.
+func (j *jobs) unconfirmed(job *eraseJob) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	var ids []string
 	for id, o := range j.open {
-		if o.Epoch == job.Epoch && o.target() == job.target() {
-			return id, true
+		if o.Epoch == job.Epoch && o.awaited(j.v.region) && o.target() == job.target() {
+			ids = append(ids, id)
 		}
 	}
-	return "", false
-}
-
-// finishedFor is how long a completed erasure answers for the same request.
-const finishedFor = 10 * time.Minute
-
-// justFinished reports, once, that a job for the same target was completed
-// lately: what its caller waits to hear. Asked again it is a new erasure.
-func (j *jobs) justFinished(job *eraseJob) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.forgetFinished()
-	_, ok := j.finished[job.target()]
-	delete(j.finished, job.target())
-	return ok
-}
-
-// forgetFinished keeps the set small; mu is held.
-func (j *jobs) forgetFinished() {
-	for target, at := range j.finished {
-		if j.v.since(at) > finishedFor {
-			delete(j.finished, target)
-		}
-	}
+	slices.Sort(ids)
+	return ids
 }
 
 // target names what a job erases.
@@ -320,7 +300,7 @@ func (j *jobs) confirm(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("vault: encode a confirmation: %w", err)
 	}
-	item := authz.Item{Kind: authz.KindEraseConfirm, ID: id + "#" + j.v.region, Body: body}
+	item := authz.Item{Kind: authz.KindEraseConfirm, ID: confirmationID(id, j.v.region), Body: body}
 	// ErrExists: another instance of this region, or an earlier try, confirmed.
 	if _, err := authz.InsertEverywhere(ctx, j.v.Controls, item); err != nil && !errors.Is(err, authz.ErrExists) {
 		return err
@@ -328,10 +308,28 @@ func (j *jobs) confirm(ctx context.Context, id string) error {
 	return j.confirmations(ctx, id)
 }
 
+// confirmationID is the control item by which a region confirms a job.
+func confirmationID(job, region string) string { return job + "#" + region }
+
+// confirmedBy are the regions whose confirmations this region has.
+func (v *Vault) confirmedBy(ctx context.Context, id string) (map[string]bool, error) {
+	items, err := v.control.List(ctx, authz.KindEraseConfirm, confirmationID(id, ""), crypto.MaxCopies)
+	if err != nil {
+		return nil, err
+	}
+	confirmed := map[string]bool{}
+	for _, item := range items {
+		if region, ok := strings.CutPrefix(item.ID, confirmationID(id, "")); ok {
+			confirmed[region] = true
+		}
+	}
+	return confirmed, nil
+}
+
 // confirmations reads which regions have confirmed, and closes a job that all
 // that it awaits have.
 func (j *jobs) confirmations(ctx context.Context, id string) error {
-	items, err := j.v.control.List(ctx, authz.KindEraseConfirm, id+"#", crypto.MaxCopies)
+	confirmed, err := j.v.confirmedBy(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -341,33 +339,40 @@ func (j *jobs) confirmations(ctx context.Context, id string) error {
 	if !ok {
 		return nil
 	}
-	for _, item := range items {
-		if region, ok := strings.CutPrefix(item.ID, id+"#"); ok {
-			o.confirmed[region] = true
-		}
-	}
+	maps.Copy(o.confirmed, confirmed)
 	if !slices.ContainsFunc(o.awaits, o.awaited) {
 		delete(j.open, id)
 		j.complete[id] = struct{}{}
-		j.forgetFinished()
-		j.finished[o.target()] = j.v.Now()
 		j.count(o.eraseJob, -1)
 	}
 	return nil
 }
 
-// result tells how far an erasure is.
-func (j *jobs) result(id string, buried int) EraseResult {
+// result tells how far an erasure is that was begun or joined just now.
+func (j *jobs) result(job *eraseJob, buried int) EraseResult {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	o, open := j.open[id]
-	result := EraseResult{Erased: buried, Complete: !open}
-	regions := j.v.Ring.Names()
-	if open {
-		regions = o.awaits
+	var confirmed map[string]bool
+	awaits := j.v.awaits(job)
+	if o, open := j.open[job.ID]; open {
+		awaits, confirmed = o.awaits, o.confirmed
+	} else {
+		confirmed = map[string]bool{}
+		for _, region := range awaits {
+			confirmed[region] = true
+		}
 	}
-	for _, region := range regions {
-		result.Regions = append(result.Regions, RegionConfirmed{Name: region, Confirmed: !open || o.confirmed[region]})
+	result := eraseResult(job.ID, awaits, confirmed)
+	result.Erased = buried
+	return result
+}
+
+// eraseResult is complete when all that are awaited have confirmed.
+func eraseResult(id string, awaits []string, confirmed map[string]bool) EraseResult {
+	result := EraseResult{Job: id, Complete: true}
+	for _, region := range awaits {
+		result.Regions = append(result.Regions, RegionConfirmed{Name: region, Confirmed: confirmed[region]})
+		result.Complete = result.Complete && confirmed[region]
 	}
 	return result
 }

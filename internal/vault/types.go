@@ -117,14 +117,16 @@ type Reader struct {
 	Policies []string
 }
 
-// EraseRequest names tokens or a subject, not both.
+// EraseRequest names tokens or a subject, or the job of an earlier request.
 type EraseRequest struct {
 	Tokens    []secret.Text
 	SubjectID string
+	Job       string // instead of both: asks how far an erasure is
 }
 
 // EraseResult says what is erased here, and which regions confirmed.
 type EraseResult struct {
+	Job      string // names the erasure, for asking again
 	Erased   int
 	Complete bool
 	Regions  []RegionConfirmed

@@ -269,12 +269,13 @@ func erasure(t *testing.T, r *rig.Rig) {
 	if _, err := us.Erase(t.Context(), byToken...); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := us.EraseSubject(t.Context(), "by-subject"); err != nil {
+	begun, err := us.EraseSubject(t.Context(), "by-subject")
+	if err != nil {
 		t.Fatal(err)
 	}
 	r.Replicator.Partition(false)
 	rig.Eventually(t, "the erasure in every region", func() bool {
-		answer, err := us.EraseSubject(t.Context(), "by-subject")
+		answer, err := us.EraseStatus(t.Context(), begun.Job)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -144,29 +144,58 @@ func coverageBars(c client.CoverageResponse) []byte {
 	return b.Bytes()
 }
 
-// The picture's measures, in pixels.
+// The picture's measures, in pixels: a row a region, with its name, a bar and
+// what it says.
 const (
-	svgWidth, svgBar, svgRow, svgHead = 760, 360, 34, 64
-	svgName, svgText                  = 24, 200
+	svgWidth, svgBar, svgRow, svgHead, svgFoot = 820, 380, 52, 92, 44
+	svgName, svgBarAt, svgTextAt               = 28, 196, 592
+	svgThin                                    = 3 // the least that a loss is drawn
 )
 
 // coverageSVG is a picture that needs nothing else: no script, no fonts, no links.
 func coverageSVG(c client.CoverageResponse) []byte {
-	height := svgHead + svgRow*len(c.Regions) + 40
+	height := svgHead + svgRow*len(c.Regions) + svgFoot
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="14" role="img">`+"\n",
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif" font-size="14" role="img">`+"\n",
 		svgWidth, height, svgWidth, height)
-	fmt.Fprintf(&b, "<title>What stays readable without each region</title>\n<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n", svgWidth, height)
-	fmt.Fprintf(&b, "<text x=\"%d\" y=\"36\" font-size=\"18\" fill=\"#1a1a1a\">What stays readable without each region</text>\n", svgName)
+	fmt.Fprintf(&b, "<title>What stays readable without each region</title>\n<rect width=\"%d\" height=\"%d\" rx=\"10\" fill=\"#ffffff\" stroke=\"#d8dee4\"/>\n", svgWidth, height)
+	svgLine(&b, svgName, 40, `font-size="19" font-weight="600" fill="#1f2328"`, "What stays readable without each region")
+	svgLine(&b, svgName, 63, `font-size="12" fill="#59636e"`, fmt.Sprintf("%s records, %s tenant secrets, key ring %d, counted %s",
+		bulk.Count(c.Records), bulk.Count(c.TenantSecrets), c.RingEpoch, stamp(c.CountedAt)))
 	for i, r := range c.Regions {
-		y, p := svgHead+svgRow*i, stays(c, r)
-		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" fill=\"#1a1a1a\">%s</text>\n", svgName, y+16, escaped(r.Name))
-		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"20\" fill=\"#d64545\"/>\n", svgText, y, svgBar)
-		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"20\" fill=\"#2e7d4f\"/>\n", svgText, y, p/100*svgBar)
-		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" fill=\"#1a1a1a\">%s %%, %s unreadable</text>\n", svgText+svgBar+12, y+16, percent(p), bulk.Count(r.UnreadableIfLost))
+		svgRegion(&b, svgHead+svgRow*i, c, r)
 	}
-	fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" font-size=\"11\" fill=\"#555555\">%s</text>\n</svg>\n", svgName, height-16, escaped(coverageTotals(c)))
+	svgLine(&b, svgName, height-20, `font-size="12" fill="#59636e"`, fmt.Sprintf("%s degraded, %s of older key rings, %s unreadable now",
+		bulk.Count(c.DegradedRecords), bulk.Count(c.OutdatedRecords), bulk.Count(c.Unreadable)))
+	b.WriteString("</svg>\n")
 	return b.Bytes()
+}
+
+// svgRegion draws a row: green stays, red is lost and never too thin to see.
+func svgRegion(b *bytes.Buffer, y int, c client.CoverageResponse, r client.RegionCoverage) {
+	p := stays(c, r)
+	green, color := p/100*svgBar, "#1a7f37"
+	if r.UnreadableIfLost > 0 {
+		green, color = min(green, svgBar-svgThin), "#cf222e"
+	}
+	state := "KMS " + string(r.Kms)
+	if lag := lagText(r); lag != "" {
+		state += ", lag " + lag
+	}
+	lost := bulk.Count(r.UnreadableIfLost) + " records lost"
+	if r.SecretsUnreadableIfLost > 0 {
+		lost += ", " + bulk.Count(r.SecretsUnreadableIfLost) + " of " + bulk.Count(c.TenantSecrets) + " tenant secrets"
+	}
+	svgLine(b, svgName, y+15, `font-weight="600" fill="#1f2328"`, r.Name)
+	svgLine(b, svgName, y+32, `font-size="12" fill="#59636e"`, state)
+	fmt.Fprintf(b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"24\" fill=\"#cf222e\"/>\n", svgBarAt, y+4, svgBar)
+	fmt.Fprintf(b, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"24\" fill=\"#2da44e\"/>\n", svgBarAt, y+4, green)
+	svgLine(b, svgTextAt, y+15, `font-weight="600" fill="`+color+`"`, percent(p)+" %")
+	svgLine(b, svgTextAt, y+32, `font-size="12" fill="#59636e"`, lost)
+}
+
+func svgLine(b *bytes.Buffer, x, y int, style, text string) {
+	fmt.Fprintf(b, "<text x=\"%d\" y=\"%d\" %s>%s</text>\n", x, y, style, escaped(text))
 }
 
 func escaped(text string) string {

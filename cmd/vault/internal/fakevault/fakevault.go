@@ -172,6 +172,8 @@ func (s *Server) manage(r *http.Request) (any, *refusal) {
 			return client.RepairStatus{State: client.RepairStateRunning, Scanned: 1234, Repaired: 9, Remaining: 8}, nil
 		}
 		return client.RepairStatus{State: client.RepairStateIdle, Scanned: 1234, Repaired: 17}, nil
+	case "GET /v1/coverage":
+		return coverage(created), nil
 	case "POST /v1/keys":
 		return with(r, func(client.CreateKeyRequest) (any, *refusal) {
 			return client.CreateKeyResponse{ID: "4f0c2a9be1d7", Key: "pvk_4f0c2a9be1d7_new", NotReached: []string{"us-east-1"}}, nil
@@ -192,6 +194,17 @@ func (s *Server) manage(r *http.Request) (any, *refusal) {
 		})
 	}
 	return nil, &refusal{Status: http.StatusNotFound, Code: "no_such_route"}
+}
+
+func coverage(at time.Time) client.CoverageResponse {
+	lag := 1.25
+	return client.CoverageResponse{
+		CountedAt: at, RingEpoch: 2, Records: 100_000, DegradedRecords: 25_003, OutdatedRecords: 7, TenantSecrets: 2,
+		Regions: []client.RegionCoverage{
+			{Name: "eu-west-1", Kms: client.KmsStateUp, UnreadableIfLost: 25_000},
+			{Name: "us-east-1", Kms: client.KmsStateDenied, UnreadableIfLost: 3, MissingCopies: 25_000, SecretsUnreadableIfLost: 1, ReplicationLagSeconds: &lag},
+		},
+	}
 }
 
 func with[T any](r *http.Request, do func(T) (any, *refusal)) (any, *refusal) {

@@ -44,9 +44,7 @@ func (o *oracle) final() {
 	}
 	o.verifyLogs()
 	o.linearize()
-	if w.cfg.Strict {
-		o.outlived()
-	}
+	o.outlived()
 }
 
 // outlived looks for what an acknowledged erasure named and did not end.

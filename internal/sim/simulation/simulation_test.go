@@ -71,7 +71,7 @@ func (s *totals) add(r simulation.Result) {
 // how long each, SIM_ONCE leaves out the second run, SIM_TRACE is a file for
 // the trace.
 func TestSimulation(t *testing.T) {
-	cfg := simulation.Config{Steps: int(setting(t, "SIM_STEPS", 3000)), Dir: t.TempDir(), Keep: shown, Strict: os.Getenv("SIM_STRICT") != ""}
+	cfg := simulation.Config{Steps: int(setting(t, "SIM_STEPS", 3000)), Dir: t.TempDir(), Keep: shown}
 	if err := simulation.Prepare(cfg.Dir); err != nil {
 		t.Fatal(err)
 	}

@@ -47,9 +47,6 @@ type Config struct {
 	Steps int    // of faults and clients, before everything is healed
 	Dir   string // of the KMS key files, which do not depend on the seed
 	Keep  int    // lines of trace kept for a failure
-	// Strict asks of an erasure that was answered by an earlier one's job that
-	// what it named is gone too, as docs/simulation.md says it is not.
-	Strict bool
 	// Log gets every line of the trace. Optional.
 	Log func(string)
 }

@@ -62,7 +62,9 @@ func (f *fakeVault) enter(ctx context.Context, c vault.Call) error {
 }
 
 func (f *fakeVault) Authenticate(_ context.Context, c vault.Credentials) (vault.Principal, error) {
+	f.mu.Lock()
 	f.credentials = c
+	f.mu.Unlock()
 	if c.Bearer.Reveal() != key && c.URI != uri {
 		return vault.Principal{}, &vault.Error{Kind: vault.ErrUnauthenticated, Code: "unauthenticated", Message: "No."}
 	}

@@ -27,10 +27,10 @@ type jobs struct {
 	// mu guards everything below.
 	mu       sync.Mutex
 	open     map[string]*openJob
-	complete map[string]struct{}  // ids of finished jobs, so that a poll skips them
-	subjects map[string]int       // tenant#subject → open jobs
-	records  map[string]int       // tenant#record of deterministic tokens → open jobs
-	wholeAt  time.Time            // when a listing of all jobs last began that came to its end
+	complete map[string]struct{} // ids of finished jobs, so that a poll skips them
+	subjects map[string]int      // tenant#subject → open jobs
+	records  map[string]int      // tenant#record of deterministic tokens → open jobs
+	wholeAt  time.Time           // when a listing of all jobs last began that came to its end
 }
 
 // openJob is an erasure under way, as this region sees it.

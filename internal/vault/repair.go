@@ -27,7 +27,7 @@ type reconciler struct {
 	forced  atomic.Bool   // somebody asked: scan for older ring epochs though that was done
 	limiter *rate.Limiter // records a second
 
-	restored  atomic.Bool // a region came back: what could not be repaired may be now
+	restored atomic.Bool // a region came back: what could not be repaired may be now
 
 	// Of the loop's goroutine: when the latest run of passes that found no
 	// record of an older ring epoch began, and until when the next scan waits,

@@ -438,3 +438,38 @@ func TestModeChanges(t *testing.T) {
 	}
 	change(ring(3, crypto.Copies, copies, []string{primary, replica}))
 }
+
+// A region that seems to be up and adds nothing: the record stays as it is,
+// and no entry says that it was repaired.
+func TestNothingToAdd(t *testing.T) {
+	rw := newRingWorld(t)
+	rw.keyDown("b")
+	token := rw.token(rw.a, "email", "ann@example.com")
+	rw.keyDown()
+	rw.a.ProbePass(t.Context())
+	before := rw.rows(regionA)[0]
+	rw.keyDown("b") // and nobody has noticed
+	rw.a.RepairPass(t.Context())
+	if s := rw.status(rw.a); s.Scanned != 1 || s.Repaired != 0 || s.Failed != 0 || s.Remaining != 1 {
+		t.Errorf("status %+v", s)
+	}
+	if n := len(rw.entries(rw.a, "repair_record")); n != 0 {
+		t.Errorf("%d entries", n)
+	}
+	if r := rw.rows(regionA)[0]; string(r.Message) != string(before.Message) {
+		t.Error("the message changed")
+	}
+	rw.wantReveal(rw.a, token, "ann@example.com")
+}
+
+// Repair, its status and coverage take their right.
+func TestRepairTakesItsRight(t *testing.T) {
+	rw := newRingWorld(t)
+	reader := rw.as(authz.RoleReader)
+	_, status := rw.a.RepairStatus(t.Context(), reader)
+	_, coverage := rw.a.Coverage(t.Context(), reader)
+	_, erase := rw.a.Erase(t.Context(), reader, vault.EraseRequest{SubjectID: "C-1"})
+	for _, err := range []error{rw.a.StartRepair(t.Context(), reader), status, coverage, erase} {
+		wantCode(t, err, vault.ErrForbidden, "forbidden")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -372,9 +373,7 @@ func (c *canaries) send(method, path, body string, header http.Header) (status i
 	}
 	r.Header.Set("Authorization", "Bearer "+c.key)
 	r.Header.Set("Content-Type", "application/json")
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	w, err := c.server.Client().Do(r)
 	if err != nil {
 		c.t.Error(err)
@@ -417,7 +416,8 @@ func (c *canaries) close(m *metrics) map[string][]byte {
 func (c *canaries) scanner() *scan.Scanner {
 	c.t.Helper()
 	needles := []scan.Needle{
-		{Name: "value", Value: []byte(canaryValue)}, {Name: "elsewhere", Value: []byte(canaryFaulty)},
+		{Name: "value", Value: []byte(canaryValue)},
+		{Name: "elsewhere", Value: []byte(canaryFaulty)},
 		{Name: "key", Value: []byte(strings.Split(c.key, "_")[2])},
 	}
 	for i, token := range c.tokens {

@@ -128,6 +128,7 @@ func (k *keyedHash) begin() *input {
 func (k *keyedHash) end(h *input) [sha256.Size]byte {
 	h.mac.Sum(h.buf[:0])
 	sum := h.buf
+	h.buf = [sha256.Size]byte{} // of a token
 	h.mac.Reset()
 	k.pool.Put(h)
 	return sum

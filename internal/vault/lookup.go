@@ -30,6 +30,7 @@ type sought struct {
 	typ      *pii.Type
 	decision authz.Decision
 	outcome  audit.Outcome
+	unasked  bool // a region that may have it could not be asked
 }
 
 // lookup is a batch of tokens, one action, one caller.
@@ -133,7 +134,7 @@ func (l *lookup) findElsewhere(ctx context.Context) {
 		var items []*sought
 		for i := range l.items {
 			s := &l.items[i]
-			if s.outcome != audit.Authorized && s.outcome != audit.Failed && (s.hint == remote.Region || s.hint == hintAny) {
+			if !s.settled() && (s.hint == remote.Region || s.hint == hintAny) {
 				refs, items = append(refs, s.ref), append(items, s)
 			}
 		}
@@ -141,7 +142,15 @@ func (l *lookup) findElsewhere(ctx context.Context) {
 			l.findIn(ctx, remote, refs, items)
 		}
 	}
+	for i := range l.items {
+		if s := &l.items[i]; s.unasked && !s.settled() {
+			s.outcome = audit.NotYetVisible
+		}
+	}
 }
+
+// settled reports that no other region can change a token's outcome.
+func (s *sought) settled() bool { return s.outcome == audit.Authorized || s.outcome == audit.Failed }
 
 // findIn asks one region. A caller that keeps asking for what exists nowhere
 // exhausts the budget of misses and is told to come back later.
@@ -157,11 +166,11 @@ func (l *lookup) findIn(ctx context.Context, remote RegionTable, refs []store.Re
 	for i, s := range items {
 		switch {
 		case err != nil:
-			s.outcome = audit.NotYetVisible
+			s.unasked = true
 		case s.mayBe(states[i]):
 			l.judge(s, states[i])
 		}
-		if s.outcome == audit.NotFound {
+		if err == nil && s.outcome == audit.NotFound {
 			missed++
 		}
 	}

@@ -238,3 +238,16 @@ func TestBadFieldsAreRefused(t *testing.T) {
 	_, err := w.a.Tokenize(t.Context(), w.admin, vault.TokenizeRequest{Items: []vault.TokenizeItem{permanent}})
 	wantCode(t, err, vault.ErrInvalid, "invalid_expires_at")
 }
+
+// G1: a token that any region may have made is found where it is, though
+// another region cannot be asked. (Found by the simulation.)
+func TestARegionThatIsOutHidesNoOthersRecords(t *testing.T) {
+	const third = "ap-south-1"
+	w := newWorld(t, func(c *sim.Config) { c.Regions = append(c.Regions, third) })
+	token := w.token(w.Region(third).Vault, "customer_email", "ann@example.com")
+	w.fault(sim.Fault{Region: regionB, Link: "down"})
+	w.wantReveal(w.a, token, "ann@example.com")
+	unknown := w.token(w.b, "customer_email", "bob@example.com")
+	_, err := w.a.Detokenize(t.Context(), w.admin, ask(unknown))
+	wantCode(t, err, vault.ErrUnavailable, "not_yet_visible")
+}

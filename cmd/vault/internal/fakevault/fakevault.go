@@ -341,8 +341,8 @@ func (s *Server) erase(req client.EraseRequest) (any, *refusal) {
 			erased++
 		}
 	}
-	return client.EraseResponse{Erased: erased, Regions: []client.RegionConfirmation{
-		{Name: "eu-west-1", Confirmed: true}, {Name: "us-east-1"},
+	return client.EraseResponse{Job: "job-1", Erased: erased, Complete: req.Job != "", Regions: []client.RegionConfirmation{
+		{Name: "eu-west-1", Confirmed: true}, {Name: "us-east-1", Confirmed: req.Job != ""},
 	}}, nil
 }
 

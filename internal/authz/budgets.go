@@ -151,11 +151,13 @@ func (b *Budgets) Run(ctx context.Context) {
 // make marks a subject; where another instance was faster, the units that this
 // one spent on it come back.
 func (b *Budgets) make(ctx context.Context, m mark) {
-	ctx, cancel := context.WithTimeout(ctx, markTimeout)
+	bounded, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
-	before, now, err := b.cfg.Counters.Mark(ctx, m.member)
+	before, now, err := b.cfg.Counters.Mark(bounded, m.member)
 	if err != nil {
-		b.cfg.Logger.Warn().Err(err).Msg("a subject was not marked as counted")
+		if ctx.Err() == nil {
+			b.cfg.Logger.Warn().Err(err).Msg("a subject was not marked as counted")
+		}
 		return
 	}
 	for _, l := range m.paid {

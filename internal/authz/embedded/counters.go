@@ -133,7 +133,10 @@ func (c *Counters) Used(ctx context.Context, counter authz.Counter) (int64, erro
 		used = was.at(counter.Span.Window(tx.Now())).used
 		return err
 	}).Wait(ctx)
-	return used, fault("read a counter", err)
+	if err != nil {
+		return 0, fault("read a counter", err) // the op may be running still
+	}
+	return used, nil
 }
 
 // Mark implements authz.Counters.
@@ -146,11 +149,12 @@ func (c *Counters) Marked(ctx context.Context, m authz.Member) (before, now time
 	return c.mark(ctx, m, false)
 }
 
-func (c *Counters) mark(ctx context.Context, m authz.Member, set bool) (before, now time.Time, err error) {
+func (c *Counters) mark(ctx context.Context, m authz.Member, set bool) (time.Time, time.Time, error) {
 	key, err := localKey(prefixMark, m.Tenant, m.Set, m.Name)
 	if err != nil {
-		return before, now, fault("mark", err)
+		return time.Time{}, time.Time{}, fault("mark", err)
 	}
+	var before, now time.Time
 	err = c.e.Submit(func(tx *wal.Tx) error {
 		now = tx.Now()
 		row, found, err := tx.GetLocal(key)
@@ -165,7 +169,10 @@ func (c *Counters) mark(ctx context.Context, m authz.Member, set bool) (before, 
 		}
 		return nil
 	}).Wait(ctx)
-	return before, now, fault("mark", err)
+	if err != nil {
+		return time.Time{}, time.Time{}, fault("mark", err) // the op may be running still
+	}
+	return before, now, nil
 }
 
 func decodeMark(row []byte, found bool) (time.Time, error) {

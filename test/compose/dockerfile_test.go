@@ -80,7 +80,7 @@ func TestImage(t *testing.T) {
 	if user == nil || string(user[1]) != image.User || !regexp.MustCompile(`^[1-9]\d*:[1-9]\d*$`).MatchString(image.User) {
 		t.Errorf("the image runs as %q, terraform/service expects %q", image.User, user)
 	}
-	if out, err := os.ReadFile(filepath.Join(root, "terraform/service/task.tf")); err != nil || !strings.Contains(string(out), image.Env["VAULT_CONFIG"]+`"]`) {
+	if out, err := os.ReadFile(filepath.Join(root, "terraform/service/task.tf")); err != nil || !strings.Contains(string(out), `"--config", "`+image.Env["VAULT_CONFIG"]+`"`) {
 		t.Errorf("terraform/service has the configuration elsewhere than %s, %v", image.Env["VAULT_CONFIG"], err)
 	}
 	help(t, append(image.Entrypoint, image.Cmd...))

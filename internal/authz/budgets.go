@@ -111,7 +111,7 @@ func (s *spending) run(ctx context.Context, uses []Use) ([]*Refusal, error) {
 	refusals := make([]*Refusal, len(uses))
 	for i := range uses {
 		var err error
-		if refusals[i], err = s.grant(ctx, &uses[i]); err != nil {
+		if refusals[i], err = s.grant(ctx, &uses[i], s.draws[i]); err != nil {
 			return nil, err
 		}
 	}

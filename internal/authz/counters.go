@@ -18,9 +18,22 @@ const (
 // Window is the number of the window that a time lies in.
 func (s Span) Window(at time.Time) int64 { return at.UnixMilli() / time.Duration(s).Milliseconds() }
 
-// Left is how much of its window is left at a time.
-func (s Span) Left(at time.Time) time.Duration {
-	return time.Duration(s) - time.Duration(at.UnixMilli())*time.Millisecond%time.Duration(s)
+// Ends is how long after a time a window ends: more than a span for one that
+// is ahead of the clock.
+func (s Span) Ends(window int64, at time.Time) time.Duration {
+	left := time.Duration(s) - time.Duration(at.UnixMilli())*time.Millisecond%time.Duration(s)
+	return left + time.Duration(window-s.Window(at))*time.Duration(s)
+}
+
+// Count is how much of a window is used, as a counter keeps it.
+type Count struct{ Window, Used int64 }
+
+// In is the count as it stands in a window: windows never go back.
+func (c Count) In(window int64) Count {
+	if c.Window < window {
+		return Count{Window: window}
+	}
+	return c
 }
 
 // Counter names what one region counts in windows of a span.

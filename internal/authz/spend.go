@@ -15,7 +15,9 @@ type spending struct {
 	p        *Principal
 	now      time.Time
 	held     []*held
-	subjects []string // that may have to be counted
+	draws    [][]*lease // of each use
+	counts   []*lease   // in which subjects are counted; nil until one is
+	subjects []string   // that may have to be counted
 	charges  []charge
 }
 
@@ -44,14 +46,19 @@ func (s *spending) of(l *lease) *held {
 
 // plan counts what a use may need.
 func (s *spending) plan(ctx context.Context, u *Use) error {
-	for _, l := range s.b.account(s.p, u.Kind, u.Type) {
+	draws := s.b.account(s.p, u.Kind, u.Type)
+	s.draws = append(s.draws, draws)
+	for _, l := range draws {
 		s.of(l).want++
 	}
 	if u.Subject == "" || slices.Contains(s.subjects, u.Subject) {
 		return nil
 	}
 	s.subjects = append(s.subjects, u.Subject)
-	for _, l := range s.b.account(s.p, BudgetSubjects, "") {
+	if s.counts == nil {
+		s.counts = s.b.account(s.p, BudgetSubjects, "")
+	}
+	for _, l := range s.counts {
 		known, err := l.knows(ctx, s.now, u.Subject)
 		if err != nil {
 			return err
@@ -83,8 +90,7 @@ func (s *spending) fetch(ctx context.Context) error {
 }
 
 // grant uses a unit of everything that a use falls under, or of nothing.
-func (s *spending) grant(ctx context.Context, u *Use) (*Refusal, error) {
-	draws := s.b.account(s.p, u.Kind, u.Type)
+func (s *spending) grant(ctx context.Context, u *Use, draws []*lease) (*Refusal, error) {
 	if r := s.lacking(draws); r != nil {
 		return r, nil
 	}
@@ -126,7 +132,7 @@ func (s *spending) uncounted(ctx context.Context, subject string) ([]*lease, err
 		return nil, nil
 	}
 	var pay []*lease
-	for _, l := range s.b.account(s.p, BudgetSubjects, "") {
+	for _, l := range s.counts {
 		known, err := l.knows(ctx, s.now, subject)
 		if err != nil {
 			return nil, err

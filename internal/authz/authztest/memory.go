@@ -76,7 +76,7 @@ func (m *MemoryCounters) Take(ctx context.Context, c authz.Counter, n, limit int
 	t := authz.Taken{Window: w, Units: max(0, min(n, limit-m.used[c][w]))}
 	m.used[c][w] += t.Units
 	t.Left = max(0, limit-m.used[c][w])
-	t.Ends = c.Span.Left(now) + time.Duration(w-c.Span.Window(now))*time.Duration(c.Span)
+	t.Ends = c.Span.Ends(w, now)
 	return t, nil
 }
 

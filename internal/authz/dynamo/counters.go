@@ -64,27 +64,16 @@ func (c *Counters) now(ctx context.Context, key dynamo.Key) (time.Time, error) {
 	return now, nil
 }
 
-// counted is a counter's row.
-type counted struct{ window, used int64 }
-
-func decodeCounted(row dynamo.Item) (counted, error) {
+func decodeCounted(row dynamo.Item) (authz.Count, error) {
 	if row == nil {
-		return counted{}, nil
+		return authz.Count{}, nil
 	}
 	f := dynamo.Read(row)
-	is := counted{f.Int(attrWindow), f.Int(attrUsed)}
+	is := authz.Count{Window: f.Int(attrWindow), Used: f.Int(attrUsed)}
 	if version := f.Int(attrVersion); f.Err() == nil && version != itemVersion {
-		return counted{}, fmt.Errorf("version of a counter: %w", dynamo.ErrCorrupt)
+		return authz.Count{}, fmt.Errorf("version of a counter: %w", dynamo.ErrCorrupt)
 	}
 	return is, f.Err()
-}
-
-// at is the counter as it stands in a window: windows never go back.
-func (c counted) at(window int64) counted {
-	if c.window < window {
-		return counted{window, 0}
-	}
-	return c
 }
 
 // Take implements authz.Counters. It guesses that the window goes on and has
@@ -109,20 +98,20 @@ func (c *Counters) Take(ctx context.Context, counter authz.Counter, n, limit int
 		case decodeErr != nil:
 			return authz.Taken{}, fault("take", decodeErr)
 		case err == nil:
-			taken.Left = limit - is.at(taken.Window).used - taken.Units
-			taken.Ends = ends(counter.Span, taken.Window, now)
+			taken.Left = limit - is.In(taken.Window).Used - taken.Units
+			taken.Ends = counter.Span.Ends(taken.Window, now)
 			return taken, nil
 		case !errors.Is(err, dynamo.ErrCondition):
 			return authz.Taken{}, fault("take", err)
 		}
-		fresh = is.window < taken.Window
-		is = is.at(taken.Window)
-		taken.Window, taken.Units = is.window, max(0, min(n, limit-is.used))
+		fresh = is.Window < taken.Window
+		is = is.In(taken.Window)
+		taken.Window, taken.Units = is.Window, max(0, min(n, limit-is.Used))
 	}
 	if taken.Units > 0 {
 		return authz.Taken{}, fault("take", dynamo.ErrThrottled)
 	}
-	taken.Ends = ends(counter.Span, taken.Window, now)
+	taken.Ends = counter.Span.Ends(taken.Window, now)
 	return taken, nil
 }
 
@@ -144,11 +133,6 @@ func (c *Counters) add(ctx context.Context, key dynamo.Key, span authz.Span, t a
 	})
 }
 
-// ends is the time until a window does; of one ahead of the clock, more than a span.
-func ends(span authz.Span, window int64, now time.Time) time.Duration {
-	return span.Left(now) + time.Duration(window-span.Window(now))*time.Duration(span)
-}
-
 // Used implements authz.Counters.
 func (c *Counters) Used(ctx context.Context, counter authz.Counter) (int64, error) {
 	key, err := counterKey(counter)
@@ -164,7 +148,7 @@ func (c *Counters) Used(ctx context.Context, counter authz.Counter) (int64, erro
 		return 0, fault("read a counter", err)
 	}
 	is, err := decodeCounted(row)
-	return is.at(counter.Span.Window(now)).used, fault("read a counter", err)
+	return is.In(counter.Span.Window(now)).Used, fault("read a counter", err)
 }
 
 // Mark implements authz.Counters.

@@ -51,30 +51,20 @@ func counterKey(c authz.Counter) ([]byte, error) {
 	return binary.BigEndian.AppendUint64(key, uint64(c.Span)), err
 }
 
-// counted is a counter's row.
-type counted struct{ window, used int64 }
-
-func (c counted) encode() []byte {
-	b := binary.BigEndian.AppendUint64([]byte{bodyVersion}, uint64(c.window))
-	return binary.BigEndian.AppendUint64(b, uint64(c.used))
+// encodeCounted is a counter's row.
+func encodeCounted(c authz.Count) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{bodyVersion}, uint64(c.Window))
+	return binary.BigEndian.AppendUint64(b, uint64(c.Used))
 }
 
-func decodeCounted(row []byte, found bool) (counted, error) {
+func decodeCounted(row []byte, found bool) (authz.Count, error) {
 	if !found {
-		return counted{}, nil
+		return authz.Count{}, nil
 	}
 	if len(row) != counterSize || row[0] != bodyVersion {
-		return counted{}, fmt.Errorf("counter: %w", wal.ErrCorrupt)
+		return authz.Count{}, fmt.Errorf("counter: %w", wal.ErrCorrupt)
 	}
-	return counted{int64(binary.BigEndian.Uint64(row[1:])), int64(binary.BigEndian.Uint64(row[9:]))}, nil
-}
-
-// at is the counter as it stands at a time: windows never go back.
-func (c counted) at(window int64) counted {
-	if c.window < window {
-		return counted{window, 0}
-	}
-	return c
+	return authz.Count{Window: int64(binary.BigEndian.Uint64(row[1:])), Used: int64(binary.BigEndian.Uint64(row[9:]))}, nil
 }
 
 // Take implements authz.Counters.
@@ -98,23 +88,18 @@ func (c *Counters) Take(ctx context.Context, counter authz.Counter, n, limit int
 		if err != nil {
 			return err
 		}
-		is := was.at(counter.Span.Window(now))
-		taken = authz.Taken{Window: is.window, Units: max(0, min(n, limit-is.used))}
-		taken.Left = max(0, limit-is.used-taken.Units)
-		taken.Ends = ends(counter.Span, is.window, now)
-		is.used += taken.Units
-		tx.SetLocal(key, is.encode())
+		is := was.In(counter.Span.Window(now))
+		taken = authz.Taken{Window: is.Window, Units: max(0, min(n, limit-is.Used))}
+		taken.Left = max(0, limit-is.Used-taken.Units)
+		taken.Ends = counter.Span.Ends(is.Window, now)
+		is.Used += taken.Units
+		tx.SetLocal(key, encodeCounted(is))
 		return nil
 	}).Wait(ctx)
 	if err != nil {
 		return authz.Taken{}, fault("take", err)
 	}
 	return taken, c.sweep(ctx, now)
-}
-
-// ends is the time until a window does; of one ahead of the clock, more than a span.
-func ends(span authz.Span, window int64, now time.Time) time.Duration {
-	return span.Left(now) + time.Duration(window-span.Window(now))*time.Duration(span)
 }
 
 // Used implements authz.Counters.
@@ -130,7 +115,7 @@ func (c *Counters) Used(ctx context.Context, counter authz.Counter) (int64, erro
 			return err
 		}
 		was, err := decodeCounted(row, found)
-		used = was.at(counter.Span.Window(tx.Now())).used
+		used = was.In(counter.Span.Window(tx.Now())).Used
 		return err
 	}).Wait(ctx)
 	if err != nil {
@@ -206,7 +191,7 @@ func (c *Counters) sweep(ctx context.Context, now time.Time) error {
 		collect(prefixCounter, func(key, row []byte) (bool, error) {
 			is, err := decodeCounted(row, true)
 			span := authz.Span(binary.BigEndian.Uint64(key[len(key)-8:]))
-			return err == nil && is.window < span.Window(before), err
+			return err == nil && is.Window < span.Window(before), err
 		}),
 		collect(prefixMark, func(_, row []byte) (bool, error) {
 			at, err := decodeMark(row, true)

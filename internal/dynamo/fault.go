@@ -8,7 +8,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"piivault/internal/awshttp"
 )
@@ -48,7 +47,7 @@ func faultOf(err error) fault {
 	var answer smithy.APIError
 	switch {
 	case errors.As(err, &answer):
-		return faultOfAnswer(answer.ErrorCode(), status(err))
+		return faultOfAnswer(answer.ErrorCode(), awshttp.Status(err))
 	case errors.Is(err, awshttp.ErrCredentials):
 		return fault{class: ErrDenied, code: "no credentials", retry: true}
 	}
@@ -94,14 +93,6 @@ func faultOfReasons(reasons []types.CancellationReason) fault {
 		}
 	}
 	return worst
-}
-
-func status(err error) int {
-	var answer *smithyhttp.ResponseError
-	if errors.As(err, &answer) && answer.Response != nil {
-		return answer.HTTPStatusCode()
-	}
-	return 0
 }
 
 // printable lets the names of codes through and nothing else that a server may say.

@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"piivault/internal/awshttp"
 	"piivault/internal/crypto"
@@ -62,7 +61,7 @@ func isAnswer(err error) bool {
 
 func faultOf(err error) fault {
 	if answer, ok := errors.AsType[smithy.APIError](err); ok {
-		return faultOfAnswer(answer.ErrorCode(), status(err))
+		return faultOfAnswer(answer.ErrorCode(), awshttp.Status(err))
 	}
 	if errors.Is(err, awshttp.ErrCredentials) {
 		return fault{crypto.ErrUnreachable, "no credentials", false}
@@ -93,13 +92,6 @@ func faultOfAnswer(code string, status int) fault {
 	}
 	// KMSInternalException, DependencyTimeoutException, KeyUnavailableException and their like.
 	return fault{crypto.ErrUnreachable, printable(code), status >= http.StatusInternalServerError}
-}
-
-func status(err error) int {
-	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && answer.Response != nil {
-		return answer.HTTPStatusCode()
-	}
-	return 0
 }
 
 // printable lets the names of codes through and nothing else that a server may say.

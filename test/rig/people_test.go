@@ -145,9 +145,28 @@ func keepBatch(t *testing.T, to *rig.Instance, key string, batch []field) {
 	for i := range batch {
 		items[i] = batch[i].item
 	}
-	for i, token := range tokenize(t, to.Client(t), key, items) {
-		batch[i].token = token
+	var answer client.TokenizeResponse
+	err := patiently(func() (err error) {
+		answer, err = to.Client(t).Tokenize(t.Context(), key, client.TokenizeRequest{Items: items})
+		return err
+	})
+	if err != nil {
+		t.Fatalf("tokenize: %v", err)
 	}
+	for i := range batch {
+		batch[i].token = answer.Items[i].Token
+	}
+}
+
+// patiently asks again while DynamoDB Local, which serves both regions and
+// stops to collect its garbage, is out: 5,000 people are a lot for it.
+func patiently(ask func() error) (err error) {
+	for range 5 {
+		if err = ask(); outcome(err) != "503 unavailable" && outcome(err) != "503 audit_unavailable" {
+			return err
+		}
+	}
+	return err
 }
 
 // sameTokens: a retry in the other region, which has nothing of it yet.
@@ -172,11 +191,18 @@ func tokensOf(batch []field) []string {
 
 func readBatch(t *testing.T, from *rig.Instance, batch []field, released *releases) error {
 	t.Helper()
-	answer, err := from.Client(t).Detokenize(t.Context(), reveal(tokensOf(batch)))
+	var answer client.DetokenizeResponse
+	err := patiently(func() (err error) {
+		answer, err = from.Client(t).Detokenize(t.Context(), reveal(tokensOf(batch)))
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	for i := range batch {
+		if got := answer.Items[i]; got.Status != client.ItemStatusOk || got.Value == "" {
+			t.Errorf("person %d, %s: status %q, a value of %d bytes", batch[i].person, batch[i].name, got.Status, len(got.Value))
+		}
 		batch[i].value = answer.Items[i].Value
 	}
 	released.add(from.Region, "rig", answer)
@@ -193,8 +219,12 @@ func compare(t *testing.T, people []map[string]string, fields []field) {
 	}
 	for i := range fields {
 		rows[fields[i].person][fields[i].name] = fields[i].value
-		fields[i].value = ""
 	}
+	defer func() {
+		for i := range fields {
+			fields[i].value = ""
+		}
+	}()
 	var text strings.Builder
 	for _, row := range rows {
 		line, err := json.Marshal(row)
@@ -209,6 +239,11 @@ func compare(t *testing.T, people []map[string]string, fields []field) {
 	}
 	out, err := exec.CommandContext(t.Context(), "python3", "../expect/normalize.py", *peopleFile, "--compare", file).CombinedOutput()
 	if err != nil || !strings.HasSuffix(string(out), "mismatches 0\n") {
+		for i := range fields {
+			if f := &fields[i]; strings.Contains(string(out), fmt.Sprintf("mismatch: %s %s\n", f.item.SubjectID, f.name)) {
+				t.Logf("%s: %q became %q (the people are invented)", f.item.SubjectID, f.item.Value, f.value)
+			}
+		}
 		t.Fatalf("%v: %s", err, out)
 	}
 }

@@ -89,7 +89,7 @@ const watch = `"$@" </dev/null & pid=$!; cat >/dev/null; kill "$pid"; wait "$pid
 
 func (s *Server) run(lib string, port int) error {
 	s.cmd = exec.Command("sh", "-c", watch, "dynamodb-local", "java", //nolint:gosec,noctx // fixed words and a port; ends with its input
-		"-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Djava.awt.headless=true",
+		"-Xmx3g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Djava.awt.headless=true",
 		"-Dsqlite4java.library.path="+lib, "-cp", filepath.Join(lib, "*"),
 		"software.amazon.dynamodb.services.local.main.ServerRunner",
 		"-inMemory", "-disableTelemetry", "-port", strconv.Itoa(port))

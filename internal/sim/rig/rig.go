@@ -305,11 +305,12 @@ func (r *Rig) Calls(tb testing.TB, where Where) map[Call]int {
 	return calls
 }
 
-// Settle waits until both regions' tables are the same. Nobody may be writing
-// but the instances themselves, who do so seldom.
+// Settle waits until both regions' tables are the same, which takes a while
+// after tens of thousands of writes. Nobody may be writing but the instances
+// themselves, who do so seldom.
 func (r *Rig) Settle(tb testing.TB) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	ctx, cancel := context.WithTimeout(tb.Context(), 10*patience)
 	defer cancel()
 	if err := r.Replicator.Settle(ctx); err != nil {
 		tb.Fatal(err)

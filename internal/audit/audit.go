@@ -35,6 +35,9 @@ var (
 	// ErrTampered: the stored log is not the one that its roots, its
 	// successor or a known head speak of.
 	ErrTampered = errors.New("audit: the log is not what it was")
+	// ErrUnfinished: blocks are behind a hole, and nothing tells whether the
+	// log ended there or the hole was made later.
+	ErrUnfinished = errors.New("audit: nothing says where the log ends")
 )
 
 // Receipt names the entries of one Append: they are contiguous.

@@ -19,12 +19,17 @@ type Source interface {
 	Blocks(ctx context.Context, log LogName, fn func(number uint64, block []byte) error) error
 }
 
+// MaxBehind is how far behind a log's first free place a block can be: a
+// writer has no more under way at once.
+const MaxBehind = 128
+
 // Verified says what a log was found to be.
 type Verified struct {
 	Head
 	Claim  Claim  // its first leaf; zero for a log without leaves
 	Blocks uint64 // that make up Head
 	Void   uint64 // blocks past what the next epoch's claim lets count
+	Behind uint64 // blocks behind a hole, of a log of which no claim says where it ends
 }
 
 // VerifyLog recomputes every hash of one log from its leaves and compares all
@@ -33,6 +38,13 @@ type Verified struct {
 // leaves under it and any truncation is found: ErrTampered, or ErrCorrupt
 // where the bytes are no encoding. Without one, whoever can write the table
 // can have rewritten the log as a whole.
+//
+// ErrUnfinished is about a log whose last blocks are behind a hole, by
+// MaxBehind at most, of which no claim says where it ends and of which no
+// known head reaches so far. What is before the hole is verified. That nothing
+// was in the hole, or behind it, that was ever acknowledged is not: a crash
+// looks so, a log being written may for a moment, in another region than its
+// own while blocks replicate, and so would the removal of the block.
 func VerifyLog(ctx context.Context, s Source, log LogName, known ...Head) (Verified, error) {
 	return verifyLog(ctx, s, &verifier{log: log}, known)
 }
@@ -42,6 +54,18 @@ func VerifyLog(ctx context.Context, s Source, log LogName, known ...Head) (Verif
 // and a predecessor that ends elsewhere are found too. It goes on after a log
 // that does not verify; the error joins all findings.
 func Verify(ctx context.Context, s Source, known ...Head) ([]Verified, error) {
+	return walk(ctx, s, 0, nil, known)
+}
+
+// Walk is Verify that tells fn of every entry that it comes by: first those of
+// a block, then the next block; those behind a hole too, but no void ones. It
+// leaves out logs whose successor began before a time (Unix ms, by the clock of
+// their instance). An error of fn ends it.
+func Walk(ctx context.Context, s Source, since int64, fn func(Ref, *Entry) error) ([]Verified, error) {
+	return walk(ctx, s, since, fn, nil)
+}
+
+func walk(ctx context.Context, s Source, since int64, each func(Ref, *Entry) error, known []Head) ([]Verified, error) {
 	claims := map[LogName]Claim{}
 	err := s.Claims(ctx, func(log LogName, item []byte) error {
 		c, err := DecodeClaim(item)
@@ -64,8 +88,12 @@ func Verify(ctx context.Context, s Source, known ...Head) ([]Verified, error) {
 	all := make([]Verified, 0, len(logs))
 	var findings []error
 	for _, log := range logs {
-		v, err := verifyLog(ctx, s, verifierOf(log, claims), known)
-		if err != nil && !errors.Is(err, ErrTampered) && !errors.Is(err, ErrCorrupt) {
+		of := verifierOf(log, claims)
+		if of.each = each; of.next != nil && of.next.Time < since {
+			continue
+		}
+		v, err := verifyLog(ctx, s, of, known)
+		if err != nil && !errors.Is(err, ErrTampered) && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnfinished) {
 			return all, err
 		}
 		all = append(all, v)
@@ -117,6 +145,8 @@ type verifier struct {
 	first  Claim // leaf 0
 	blocks uint64
 	void   uint64
+	behind uint64
+	each   func(Ref, *Entry) error // nil: nobody is told
 }
 
 func verifyLog(ctx context.Context, s Source, v *verifier, known []Head) (Verified, error) {
@@ -136,7 +166,7 @@ func verifyLog(ctx context.Context, s Source, v *verifier, known []Head) (Verifi
 		err = fmt.Errorf("log %v: %w", v.log, err)
 	}
 	head := Head{Log: v.log.String(), Size: v.tree.Size(), Root: v.tree.Root()}
-	return Verified{Head: head, Claim: v.first, Blocks: v.blocks, Void: v.void}, err
+	return Verified{Head: head, Claim: v.first, Blocks: v.blocks, Void: v.void, Behind: v.behind}, err
 }
 
 func (v *verifier) block(number uint64, b []byte) error {
@@ -147,6 +177,9 @@ func (v *verifier) block(number uint64, b []byte) error {
 	k, err := ParseBlock(b)
 	if err != nil {
 		return fmt.Errorf("block %d: %w", number, err)
+	}
+	if k.Log == v.log && k.Number == number && v.maybeBehind(number) {
+		return v.behindHole(&k)
 	}
 	if k.Log != v.log || k.Number != number || number != v.blocks || k.First != v.tree.Size() {
 		return fmt.Errorf("block %d is not in its place: %w", number, ErrTampered)
@@ -166,9 +199,41 @@ func (v *verifier) block(number uint64, b []byte) error {
 	return nil
 }
 
+// maybeBehind reports a place behind the log's first free one that a block may
+// be in, the next epoch not having said where the log ends. The first block is
+// there before any other is begun.
+func (v *verifier) maybeBehind(number uint64) bool {
+	return v.next == nil && 0 < v.blocks && v.blocks < number && number-v.blocks <= MaxBehind
+}
+
+// behindHole takes a block that counts for nothing as long as there is a hole before it.
+func (v *verifier) behindHole(k *Block) error {
+	if _, err := k.Check(); err != nil {
+		return err
+	}
+	if k.First <= v.tree.Size() {
+		return fmt.Errorf("block %d is not behind a hole: %w", k.Number, ErrTampered)
+	}
+	v.behind++
+	for index, leaf := range k.Leaves() {
+		if err := v.entry(index, leaf); err != nil {
+			return fmt.Errorf("leaf %d: %w", index, err)
+		}
+	}
+	return nil
+}
+
+func (v *verifier) entry(index uint64, leaf []byte) error {
+	e, err := DecodeEntry(leaf)
+	if err != nil || v.each == nil {
+		return err
+	}
+	return v.each(Ref{Log: v.log.String(), Index: index}, &e)
+}
+
 func (v *verifier) leaf(index uint64, leaf []byte) (err error) {
 	if index > 0 {
-		_, err = DecodeEntry(leaf)
+		err = v.entry(index, leaf)
 	} else if v.first, err = DecodeClaim(leaf); err == nil && v.first.Log != v.log {
 		err = ErrTampered
 	}
@@ -203,6 +268,9 @@ func (v *verifier) finish() error {
 	}
 	if v.claim != nil && v.blocks > 0 && *v.claim != v.first {
 		return fmt.Errorf("claim is not the first leaf: %w", ErrTampered)
+	}
+	if v.behind > 0 {
+		return fmt.Errorf("block %d is missing and %d behind it are there: %w", v.blocks, v.behind, ErrUnfinished)
 	}
 	return nil
 }

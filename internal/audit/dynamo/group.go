@@ -23,38 +23,21 @@ type group struct {
 	failed  bool          // written before done is closed
 }
 
-// commit makes a group of what is queued whenever fewer than two are under
-// way. It ends after Close, with the queue empty.
+// commit makes groups of what is queued, and writes them; two do so. It ends
+// after Close, with the queue empty.
 func (l *Log) commit() {
-	slots := make(chan struct{}, groups)
 	for {
 		select {
 		case <-l.wake:
 		case <-l.stop:
 		}
-		for l.queued() {
-			slots <- struct{}{}
-			waiting := l.take()
-			if len(waiting) == 0 {
-				<-slots
-				continue
-			}
-			g := l.flush(waiting)
-			l.writing.Go(func() {
-				defer func() { <-slots }()
-				l.write(g)
-			})
+		for g := l.take(); g != nil; g = l.take() {
+			l.write(g)
 		}
 		if l.ended() {
 			return
 		}
 	}
-}
-
-func (l *Log) queued() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.queue) > 0
 }
 
 func (l *Log) ended() bool {
@@ -63,8 +46,8 @@ func (l *Log) ended() bool {
 	return l.closed && len(l.queue) == 0
 }
 
-// take adds queued appends to the open group.
-func (l *Log) take() []*pending {
+// take makes a group of queued appends, in the order of both.
+func (l *Log) take() *group {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, size := 0, 0
@@ -75,12 +58,18 @@ func (l *Log) take() []*pending {
 		p.leaves = audit.Leaves{}
 		n++
 	}
+	if n == 0 {
+		return nil
+	}
 	taken := slices.Clone(l.queue[:n])
 	l.queue = slices.Delete(l.queue, 0, n)
-	return taken
+	if len(l.queue) > 0 {
+		l.wakeUp()
+	}
+	return l.flush(taken)
 }
 
-// flush ends the group's blocks.
+// flush ends the group's blocks; mu is held.
 func (l *Log) flush(waiting []*pending) *group {
 	g := &group{before: l.last, waiting: waiting, done: make(chan struct{})}
 	l.writer.Flush(func(number uint64, b []byte) {

@@ -110,7 +110,9 @@ func Open(ctx context.Context, c Config) (*Log, error) {
 		return nil, fault("open", err)
 	}
 	l.indexer = newIndexer(l)
-	l.writing.Go(l.commit)
+	for range groups {
+		l.writing.Go(l.commit)
+	}
 	l.wg.Go(l.indexer.run)
 	return l, nil
 }

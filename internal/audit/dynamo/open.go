@@ -13,7 +13,7 @@ import (
 
 // window is more than the blocks that a log may have under way at once: a
 // hole is never further than that from the last block written.
-const window = 128
+const window = audit.MaxBehind
 
 // begin claims the next epoch of the instance. First it ends the last epoch's
 // log for good: the fence at its first free place lets no process that still

@@ -23,15 +23,15 @@ type group struct {
 	failed  bool          // written before done is closed
 }
 
-// commit makes groups of what is queued, and writes them; two do so. It ends
-// after Close, with the queue empty.
+// commit makes groups of what is queued and writes them; as many committers as
+// there may be groups under way do so. It ends after Close, with the queue empty.
 func (l *Log) commit() {
 	for {
 		select {
 		case <-l.wake:
 		case <-l.stop:
 		}
-		for g := l.take(); g != nil; g = l.take() {
+		for g := l.next(); g != nil; g = l.next() {
 			l.write(g)
 		}
 		if l.ended() {
@@ -46,8 +46,18 @@ func (l *Log) ended() bool {
 	return l.closed && len(l.queue) == 0
 }
 
-// take makes a group of queued appends, in the order of both.
-func (l *Log) take() *group {
+// next makes a group of what is queued, or gives nil if nothing is.
+func (l *Log) next() *group {
+	l.order.Lock()
+	defer l.order.Unlock()
+	if waiting := l.take(); len(waiting) > 0 {
+		return l.flush(waiting)
+	}
+	return nil
+}
+
+// take adds queued appends to the open group; order is held.
+func (l *Log) take() []*pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, size := 0, 0
@@ -58,18 +68,15 @@ func (l *Log) take() *group {
 		p.leaves = audit.Leaves{}
 		n++
 	}
-	if n == 0 {
-		return nil
-	}
 	taken := slices.Clone(l.queue[:n])
 	l.queue = slices.Delete(l.queue, 0, n)
 	if len(l.queue) > 0 {
-		l.wakeUp()
+		l.wakeUp() // another committer
 	}
-	return l.flush(taken)
+	return taken
 }
 
-// flush ends the group's blocks; mu is held.
+// flush ends the group's blocks; order is held.
 func (l *Log) flush(waiting []*pending) *group {
 	g := &group{before: l.last, waiting: waiting, done: make(chan struct{})}
 	l.writer.Flush(func(number uint64, b []byte) {

@@ -66,7 +66,7 @@ type Log struct {
 
 	ctx     context.Context // of writes that nobody waits for; ended by Close
 	cancel  context.CancelFunc
-	writing sync.WaitGroup // commit and the groups under way
+	writing sync.WaitGroup // the committers
 	wg      sync.WaitGroup // the indexer
 	wake    chan struct{}  // room for one: something is queued
 	stop    chan struct{}
@@ -78,7 +78,7 @@ type Log struct {
 	stalled int   // groups that nobody waits for any more
 	broken  error // for good
 
-	// What follows belongs to the committer.
+	order  sync.Mutex // guards what follows; taken before mu
 	writer *audit.Writer
 	last   *group
 }

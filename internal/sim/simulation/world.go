@@ -190,25 +190,26 @@ func (w *World) drawRings() {
 func (w *World) members(epoch int) []*region { return w.rings[epoch-1] }
 
 // changeRing makes the next ring the one that instances start with. A region
-// is removed as docs/resilience.md says: when nothing depends on its key
-// alone, and with no instance of the old ring left that could make such a record.
+// is removed when nothing depends on its key alone, and with no instance of the
+// old ring left that could make such a record: what they were writing when they
+// were stopped counts too.
 func (w *World) changeRing() {
 	if w.epoch == len(w.rings) {
 		return
 	}
 	shrinks := len(w.members(w.epoch+1)) < len(w.members(w.epoch))
-	if shrinks && w.oracle.depends(w.epoch+1) {
-		return
+	if shrinks {
+		if w.oracle.depends(w.epoch + 1) {
+			return
+		}
+		w.stopAll(w.regions)
+		if w.oracle.depends(w.epoch + 1) {
+			return
+		}
 	}
 	w.epoch++
 	w.tracef("ring %d: %d regions", w.epoch, len(w.members(w.epoch)))
-	for _, r := range w.regions {
-		for _, i := range r.instances {
-			if (shrinks || !slices.Contains(w.members(w.epoch), r)) && !i.dead.Load() {
-				w.stop(i)
-			}
-		}
-	}
+	w.stopAll(slices.DeleteFunc(slices.Clone(w.regions), func(r *region) bool { return slices.Contains(w.members(w.epoch), r) }))
 	w.oracle.jobsChanged()
 	if shrinks {
 		return
@@ -220,6 +221,16 @@ func (w *World) changeRing() {
 	if r := pick(w.scheduler, w.members(w.epoch-1)); !r.instances[0].dead.Load() { // the others follow as they are restarted
 		w.stop(r.instances[0])
 		w.restart(r)
+	}
+}
+
+func (w *World) stopAll(of []*region) {
+	for _, r := range of {
+		for _, i := range r.instances {
+			if !i.dead.Load() {
+				w.stop(i)
+			}
+		}
 	}
 }
 
@@ -360,7 +371,7 @@ func (w *World) tablesOf(ctx context.Context, i *instance, cfg *vault.Config) er
 		w.mu.Lock()
 		i.log = log
 		w.mu.Unlock()
-		cfg.Log, cfg.Audit = &serialLog{log, w, i}, audit.Reader(log)
+		cfg.Log, cfg.Audit, cfg.Logs = &serialLog{log, w, i}, audit.Reader(log), audit.Source(log)
 	}
 	return nil
 }

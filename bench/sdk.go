@@ -8,19 +8,26 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
-	"net/http"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // sdkTurn is how long a turn of either side lasts, about.
 const sdkTurn = 300 * time.Millisecond
 
+// sdkAtOnce is how many requests are under way. With one, the CPU time is also
+// that of threads which wake up for each other and look for work.
+var sdkAtOnce = []int{1, 16}
+
 // sdk measures what a request costs this process over the bare SDK calls of
 // the same work: CPU time and allocations, in turns. Neither side has a
 // network; the vault's includes decoding the request and encoding the answer.
+// Requests under way together share blocks of the audit log, bare calls do not.
 func sdk(ctx context.Context, rounds int, out io.Writer) (err error) {
 	debug.SetGCPercent(400) // as `serve`, for both sides
 	w, err := newSDKWorld(ctx)
@@ -28,7 +35,7 @@ func sdk(ctx context.Context, rounds int, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	fmt.Fprintf(out, "%-16s %12s %12s %7s %12s %12s %7s  %s\n", "request", "CPU µs", "SDK alone", "ratio", "allocations", "SDK alone", "ratio", "calls")
+	fmt.Fprintf(out, "%-16s %7s %12s %12s %7s %12s %12s %7s  %s\n", "request", "at once", "CPU µs", "SDK alone", "ratio", "allocations", "SDK alone", "ratio", "calls")
 	for _, l := range w.loads() {
 		if err := l.prepare(ctx); err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
@@ -40,12 +47,14 @@ func sdk(ctx context.Context, rounds int, out io.Writer) (err error) {
 		if !maps.Equal(ours, theirs) {
 			return fmt.Errorf("%s: the vault calls %v, the minimum is %v", l.name, ours, theirs)
 		}
-		row, err := l.measure(ctx, rounds)
-		if err != nil {
-			return fmt.Errorf("%s: %w", l.name, err)
+		for _, n := range sdkAtOnce {
+			row, err := l.measure(ctx, rounds, n)
+			if err != nil {
+				return fmt.Errorf("%s: %w", l.name, err)
+			}
+			fmt.Fprintf(out, "%-16s %7d %12.1f %12.1f %7.2f %12.0f %12.0f %7.2f  %v\n", l.name, n,
+				median(row.cpu[0]), median(row.cpu[1]), median(row.cpu[2]), median(row.allocs[0]), median(row.allocs[1]), median(row.allocs[2]), theirs)
 		}
-		fmt.Fprintf(out, "%-16s %12.1f %12.1f %7.2f %12.0f %12.0f %7.2f  %v\n", l.name,
-			median(row.cpu[0]), median(row.cpu[1]), median(row.cpu[2]), median(row.allocs[0]), median(row.allocs[1]), median(row.allocs[2]), theirs)
 	}
 	return nil
 }
@@ -54,7 +63,6 @@ func sdk(ctx context.Context, rounds int, out io.Writer) (err error) {
 type sdkWorld struct {
 	*instance
 	bare   *bare
-	reply  reply
 	random *rand.Rand
 }
 
@@ -64,7 +72,7 @@ func newSDKWorld(ctx context.Context) (*sdkWorld, error) {
 		return nil, err
 	}
 	return &sdkWorld{
-		instance: i, bare: newBare(i.tables, i.far), reply: reply{header: http.Header{}}, random: rand.New(rand.NewPCG(1, 0)),
+		instance: i, bare: newBare(i.tables, i.far), random: rand.New(rand.NewPCG(1, 0)),
 	}, nil
 }
 
@@ -93,16 +101,17 @@ func (l *sdkLoad) prepare(ctx context.Context) error {
 	defer l.tables.keep.Store(false)
 	l.tables.taken(recordsTable)
 	l.body = tokenizeBody(nil, l.random, l.items)
-	if err := l.do(ctx, "/v1/tokenize", l.body, &l.reply); err != nil {
+	answer := newReply()
+	if err := l.do(ctx, "/v1/tokenize", l.body, answer); err != nil {
 		return err
 	}
 	var made tokenizeResponse
-	if err := json.Unmarshal(l.reply.body.Bytes(), &made); err != nil {
+	if err := json.Unmarshal(answer.body.Bytes(), &made); err != nil {
 		return err
 	}
 	records := l.tables.taken(recordsTable)
 	if l.reveals {
-		if err := l.tables.read(recordsTable, records); err != nil {
+		if err := l.tables.stored(recordsTable, records); err != nil {
 			return err
 		}
 		s := &server{}
@@ -118,7 +127,7 @@ func (l *sdkLoad) prepare(ctx context.Context) error {
 		}
 		l.body = append(l.body, `],"purpose":"bench"}`...)
 		l.tables.taken(auditTable)
-		if err := l.ours(ctx); err != nil {
+		if err := l.ours(ctx, answer); err != nil {
 			return err
 		}
 	}
@@ -126,14 +135,14 @@ func (l *sdkLoad) prepare(ctx context.Context) error {
 }
 
 // ours answers a request, theirs makes the bare calls.
-func (l *sdkLoad) ours(ctx context.Context) error {
+func (l *sdkLoad) ours(ctx context.Context, into *reply) error {
 	if l.reveals {
-		return l.do(ctx, "/v1/detokenize", l.body, &l.reply)
+		return l.do(ctx, "/v1/detokenize", l.body, into)
 	}
-	return l.do(ctx, "/v1/tokenize", l.body, &l.reply)
+	return l.do(ctx, "/v1/tokenize", l.body, into)
 }
 
-func (l *sdkLoad) theirs(ctx context.Context) error {
+func (l *sdkLoad) theirs(ctx context.Context, _ *reply) error {
 	if l.reveals {
 		return l.bare.detokenize(ctx)
 	}
@@ -147,12 +156,12 @@ func (l *sdkLoad) calls(ctx context.Context) (ours, theirs map[string]int, err e
 		defer s.keep.Store(false)
 	}
 	for _, side := range []struct {
-		do    func(context.Context) error
+		do    func(context.Context, *reply) error
 		calls *map[string]int
 	}{{l.ours, &ours}, {l.theirs, &theirs}} {
 		l.tables.counted()
 		l.far.counted()
-		if err := side.do(ctx); err != nil {
+		if err := side.do(ctx, newReply()); err != nil {
 			return nil, nil, err
 		}
 		*side.calls = l.tables.counted()
@@ -166,11 +175,11 @@ func (l *sdkLoad) calls(ctx context.Context) (ours, theirs map[string]int, err e
 // sdkRow is ours, theirs and their ratio, of each pair of turns.
 type sdkRow struct{ cpu, allocs [3][]float64 }
 
-func (l *sdkLoad) measure(ctx context.Context, rounds int) (row sdkRow, err error) {
+func (l *sdkLoad) measure(ctx context.Context, rounds, atOnce int) (row sdkRow, err error) {
 	for range rounds {
 		var cpu, allocs [2]float64
-		for side, do := range []func(context.Context) error{l.ours, l.theirs} {
-			if cpu[side], allocs[side], err = cost(ctx, do); err != nil {
+		for side, do := range []func(context.Context, *reply) error{l.ours, l.theirs} {
+			if cpu[side], allocs[side], err = cost(ctx, atOnce, do); err != nil {
 				return row, err
 			}
 			row.cpu[side], row.allocs[side] = append(row.cpu[side], cpu[side]), append(row.allocs[side], allocs[side])
@@ -181,20 +190,28 @@ func (l *sdkLoad) measure(ctx context.Context, rounds int) (row sdkRow, err erro
 }
 
 // cost is a request's CPU time in µs, the garbage collector's included, and its allocations.
-func cost(ctx context.Context, do func(context.Context) error) (cpu, allocs float64, err error) {
+func cost(ctx context.Context, atOnce int, do func(context.Context, *reply) error) (cpu, allocs float64, err error) {
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	begun, used := time.Now(), processTime()
-	n := 0
-	for ; time.Since(begun) < sdkTurn; n++ {
-		if err := do(ctx); err != nil {
-			return 0, 0, err
-		}
+	var n atomic.Int64
+	clients, ctx := errgroup.WithContext(ctx)
+	for range atOnce {
+		clients.Go(func() error {
+			answer := newReply()
+			for ; time.Since(begun) < sdkTurn; n.Add(1) {
+				if err := do(ctx, answer); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
+	err = clients.Wait()
 	used = processTime() - used
 	runtime.ReadMemStats(&after)
-	return float64(used.Microseconds()) / float64(n), float64(after.Mallocs-before.Mallocs) / float64(n), nil
+	return float64(used.Microseconds()) / float64(n.Load()), float64(after.Mallocs-before.Mallocs) / float64(n.Load()), err
 }
 
 // processTime is the CPU time of this process.

@@ -24,9 +24,11 @@ type stub struct {
 	calls map[string]int
 	items map[string][]json.RawMessage // by table, as they were put
 
-	reads [][]byte // answers of BatchGetItem, in turn
-	turn  atomic.Uint64
+	reads []chunk // answers of BatchGetItem
 }
+
+// chunk is what a BatchGetItem that asks for first is answered.
+type chunk struct{ first, answer []byte }
 
 func newStub(region string) *stub {
 	return &stub{region: region, calls: map[string]int{}, items: map[string][]json.RawMessage{}}
@@ -45,27 +47,32 @@ func plain() string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]by
 // RoundTrip implements http.RoundTripper.
 func (s *stub) RoundTrip(req *http.Request) (*http.Response, error) {
 	_, op, _ := strings.Cut(req.Header.Get("X-Amz-Target"), ".")
+	var text []byte
 	var err error
-	if s.keep.Load() {
-		err = s.remember(op, req.Body)
+	if keep := s.keep.Load(); keep || op == "BatchGetItem" {
+		if text, err = io.ReadAll(req.Body); err == nil && keep {
+			err = s.remember(op, text)
+		}
 	} else {
 		_, err = io.Copy(io.Discard, req.Body)
 	}
 	if err = errors.Join(err, req.Body.Close()); err != nil {
 		return nil, err
 	}
-	body := s.answer(op)
+	body := s.answer(op, text)
 	return &http.Response{
 		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req, ContentLength: int64(len(body)),
 		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, Body: io.NopCloser(bytes.NewReader(body)),
 	}, nil
 }
 
-func (s *stub) answer(op string) []byte {
+func (s *stub) answer(op string, request []byte) []byte {
 	switch op {
 	case "BatchGetItem":
-		if len(s.reads) > 0 {
-			return s.reads[int(s.turn.Add(1))%len(s.reads)]
+		for _, r := range s.reads {
+			if bytes.Contains(request, r.first) {
+				return r.answer
+			}
 		}
 	case "Query", "Scan":
 		return []byte(`{"Items":[],"Count":0}`)
@@ -81,11 +88,7 @@ func (s *stub) answer(op string) []byte {
 
 // remember counts a call, and keeps what is put. The audit index is written
 // and read behind the requests, and not counted with them.
-func (s *stub) remember(op string, body io.Reader) error {
-	text, err := io.ReadAll(body)
-	if err != nil {
-		return err
-	}
+func (s *stub) remember(op string, text []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if op == "Query" || bytes.Contains(text, []byte(`"`+indexTable+`"`)) {
@@ -116,8 +119,8 @@ func (s *stub) remember(op string, body io.Reader) error {
 	return nil
 }
 
-// read makes BatchGetItem answer with the items, 50 a call.
-func (s *stub) read(table string, items []json.RawMessage) error {
+// stored makes BatchGetItem answer with the items, 50 a call.
+func (s *stub) stored(table string, items []json.RawMessage) error {
 	s.reads = nil
 	for from := 0; from < len(items); from += readTokens {
 		answer, err := json.Marshal(map[string]any{
@@ -127,7 +130,11 @@ func (s *stub) read(table string, items []json.RawMessage) error {
 		if err != nil {
 			return err
 		}
-		s.reads = append(s.reads, answer)
+		var first struct{ PK struct{ S string } }
+		if err := json.Unmarshal(items[from], &first); err != nil {
+			return err
+		}
+		s.reads = append(s.reads, chunk{[]byte(first.PK.S), answer})
 	}
 	return nil
 }

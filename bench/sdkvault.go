@@ -155,6 +155,8 @@ type reply struct {
 	body   bytes.Buffer
 }
 
+func newReply() *reply { return &reply{header: http.Header{}} }
+
 func (a *reply) Header() http.Header         { return a.header }
 func (a *reply) WriteHeader(status int)      { a.status = status }
 func (a *reply) Write(b []byte) (int, error) { return a.body.Write(b) }

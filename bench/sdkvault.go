@@ -123,7 +123,7 @@ func (i *instance) storage(ctx context.Context, cfg *vault.Config) error {
 	}
 	i.closes = append(i.closes, func() error { log.Close(); return nil })
 	cfg.Store = storedynamo.New(storedynamo.Config{Client: client, Table: recordsTable, Now: time.Now, TTL: true})
-	cfg.Log, cfg.Audit = log, log
+	cfg.Log, cfg.Audit, cfg.Logs = log, log, log
 	cfg.Controls = []authz.RegionControl{{Region: i.tables.region, Control: authzembedded.New(engine)}}
 	limit := authz.Limit{Hour: authz.MaxLimit, Day: authz.MaxLimit}
 	limits := authz.Limits{Plain: limit, Masked: limit, Misses: limit, Guesses: limit}

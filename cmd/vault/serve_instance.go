@@ -239,7 +239,7 @@ func (i *instance) embedded(ctx context.Context, cfg *config.Config, s surroundi
 		return fmt.Errorf("open the audit log: %w", err)
 	}
 	i.closeFirst(func() error { log.Close(); return nil })
-	v.Store, v.Log, v.Audit = storeembedded.New(engine), log, log
+	v.Store, v.Log, v.Audit, v.Logs = storeembedded.New(engine), log, log, auditembedded.Stored{Engine: engine}
 	v.Controls = []authz.RegionControl{{Region: cfg.Region, Control: authzembedded.New(engine)}}
 	i.counters = authzembedded.NewCounters(engine)
 	return nil
@@ -262,7 +262,7 @@ func (i *instance) dynamo(ctx context.Context, e *edges, s surroundings, v *vaul
 			return fmt.Errorf("open the audit log: %w", err)
 		}
 		i.closeFirst(func() error { log.Close(); return nil })
-		v.Store, v.Log, v.Audit = store.Store(records), audit.Log(log), audit.Reader(log)
+		v.Store, v.Log, v.Audit, v.Logs = store.Store(records), audit.Log(log), audit.Reader(log), audit.Source(log)
 		i.counters = authzdynamo.NewCounters(client, names.Counters)
 	}
 	return nil

@@ -58,9 +58,9 @@ func Verify(ctx context.Context, s Source, known ...Head) ([]Verified, error) {
 }
 
 // Walk is Verify that tells fn of every entry that it comes by: first those of
-// a block, then the next block; those behind a hole too, but no void ones. It
-// leaves out logs whose successor began before a time (Unix ms, by the clock of
-// their instance). An error of fn ends it.
+// a block, then the next block; those behind a hole too, but no void ones. Of a
+// log whose successor began before a time (Unix ms, by the clock of their
+// instance) it reads and returns no more than the name. An error of fn ends it.
 func Walk(ctx context.Context, s Source, since int64, fn func(Ref, *Entry) error) ([]Verified, error) {
 	return walk(ctx, s, since, fn, nil)
 }
@@ -90,6 +90,7 @@ func walk(ctx context.Context, s Source, since int64, each func(Ref, *Entry) err
 	for _, log := range logs {
 		of := verifierOf(log, claims)
 		if of.each = each; of.next != nil && of.next.Time < since {
+			all = append(all, Verified{Head: Head{Log: log.String()}})
 			continue
 		}
 		v, err := verifyLog(ctx, s, of, known)

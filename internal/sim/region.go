@@ -114,7 +114,7 @@ func (w *World) wire(r *Region) error {
 	}
 	cfg := w.vaultConfig()
 	cfg.Store, cfg.Others, cfg.Controls = r.store, w.tables(r), w.controls(r)
-	cfg.Log, cfg.Audit = r.log, audit.Reader(r.log)
+	cfg.Log, cfg.Audit, cfg.Logs = r.log, audit.Reader(r.log), auditembedded.Stored{Engine: r.engine}
 	cfg.Ring, cfg.Sealer = ring, crypto.NewSealer(ring, w.cfg.Now, w.cfg.Random)
 	cfg.Catalog, cfg.Policies = types, policies
 	r.keys = authz.NewKeys(authz.KeysConfig{Tables: cfg.Controls, Now: w.cfg.Now, Random: w.cfg.Random, Logger: w.cfg.Logger})

@@ -3,7 +3,9 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -18,13 +20,23 @@ import (
 // may have begun and still be carried out after it.
 const replaySlack = time.Hour
 
+// ErrNoAuditLogs reports an audit table in which nothing tells what was erased:
+// it was lost, or is not the deployment's.
+var ErrNoAuditLogs = errors.New("vault: the audit table holds no logs")
+
 // ReplayErasures buries again what was erased since a time, after the records
 // table was restored to that time and before it serves (G9): by the erase jobs
-// in the control table and, should that have been restored too, by the audit
-// log's entries. A zero time replays all. It needs no KMS. What was written
+// in the control table and, should that have been restored too, by the entries
+// of every audit log that this region's table holds: it reads and verifies the
+// logs themselves, since their index may be behind or lost. A zero time replays
+// all. It needs no KMS. What was written
 // after an erasure, such as a deterministic value made again, is left alone.
 // It may be repeated: every step is idempotent. An erasure that was authorized
 // and then failed is carried out too: somebody asked for it.
+//
+// An error means that it is not complete. Of a log that does not verify
+// (audit.ErrTampered, audit.ErrCorrupt) it carries out what it could read, and
+// all of the others. ErrNoAuditLogs: the audit table tells nothing at all.
 func (v *Vault) ReplayErasures(ctx context.Context, since time.Time) (ReplayResult, error) {
 	r := replay{v: v, since: since}
 	if err := r.jobs(ctx); err != nil {
@@ -118,36 +130,42 @@ func confirmedAt(item authz.Item) int64 {
 	return c.At
 }
 
-// audited replays from the audit log, which names records and subjects.
+// audited replays from the audit logs, which name records and subjects.
 func (r *replay) audited(ctx context.Context) error {
-	tenants, err := authz.ListTenants(ctx, r.v.control)
-	if err != nil {
-		return err
+	from := int64(math.MinInt64)
+	if !r.since.IsZero() {
+		from = r.since.Add(-replaySlack).UnixMilli()
 	}
-	for _, tenant := range tenants {
-		q := audit.Query{Tenant: tenant.ID, Action: string(authz.ActionErase), Outcome: audit.Authorized, Limit: audit.MaxLimit}
-		if !r.since.IsZero() {
-			q.From = r.since.Add(-replaySlack).UnixMilli()
+	logs, err := audit.Walk(ctx, r.v.Logs, from, func(_ audit.Ref, e *audit.Entry) error {
+		r.Read++
+		if e.Action != string(authz.ActionErase) || e.Outcome != audit.Authorized || e.Time < from {
+			return nil
 		}
-		for more := true; more; more = q.Cursor != "" {
-			var found []audit.Found
-			if found, q.Cursor, err = r.v.Audit.Query(ctx, q); err != nil {
-				return err
-			}
-			for _, f := range found {
-				r.Entries++
-				e := erasure{tenant: tenant.ID, subject: f.Entry.Subject, until: f.Entry.Time + r.v.ErasureQuiet.Milliseconds()}
-				if f.Entry.Record != "" {
-					// Whether the token has generations is not in the entry.
-					e.subject, e.records = "", []eraseRef{{Record: f.Entry.Record, Generations: true}}
-				}
-				if err := r.again(ctx, e); err != nil {
-					return err
-				}
-			}
+		r.Entries++
+		return r.again(ctx, r.v.auditedErasure(e))
+	})
+	r.Logs = len(logs)
+	for _, log := range logs {
+		if log.Behind > 0 {
+			r.Unfinished = append(r.Unfinished, log.Log)
 		}
+	}
+	switch {
+	case err != nil && (!errors.Is(err, audit.ErrUnfinished) || errors.Is(err, audit.ErrTampered) || errors.Is(err, audit.ErrCorrupt)):
+		return err
+	case r.Read == 0 && r.Logs <= 1: // the one log is the one that whoever replays has just begun
+		return ErrNoAuditLogs
 	}
 	return nil
+}
+
+// auditedErasure is what an entry says. Whether a token has generations is not in it.
+func (v *Vault) auditedErasure(e *audit.Entry) erasure {
+	until := e.Time + v.ErasureQuiet.Milliseconds()
+	if e.Record != "" {
+		return erasure{tenant: e.Tenant, records: []eraseRef{{Record: e.Record, Generations: true}}, until: until}
+	}
+	return erasure{tenant: e.Tenant, subject: e.Subject, until: until}
 }
 
 // again buries what an erasure named and was there by then, and X#0 of what is

@@ -1,10 +1,14 @@
 package vault_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
+	"piivault/internal/audit"
 	"piivault/internal/authz"
 	"piivault/internal/secret"
 	"piivault/internal/store"
@@ -31,12 +35,15 @@ func (rw *ringWorld) restored(records []*store.Record, change func(*vault.Config
 			rw.t.Fatal(err)
 		}
 	}
-	return rw.with(regionA, 1, ab(), func(c *vault.Config) { c.Store, c.Others = table, nil; change(c) })
+	return rw.with(regionA, 1, ab(), func(c *vault.Config) {
+		c.Store, c.Others = table, nil
+		c.Audit = nil // whatever its index says is not asked
+		change(c)
+	})
 }
 
 func (rw *ringWorld) replay(v *vault.Vault, since time.Time) vault.ReplayResult {
 	rw.t.Helper()
-	rw.reindex()
 	done, err := v.ReplayErasures(rw.t.Context(), since)
 	if err != nil {
 		rw.t.Fatal(err)
@@ -124,4 +131,78 @@ func TestReplayOfAnIncompleteErasure(t *testing.T) {
 		t.Errorf("replayed %+v", done)
 	}
 	rw.wantGone(v, token)
+}
+
+// storedLogs are an audit table's logs as another source would give them.
+type storedLogs struct {
+	audit.Source
+	edit func(log audit.LogName, number uint64, block []byte) []byte // nil: not there
+}
+
+// Blocks implements audit.Source.
+func (s storedLogs) Blocks(ctx context.Context, log audit.LogName, fn func(uint64, []byte) error) error {
+	return s.Source.Blocks(ctx, log, func(number uint64, block []byte) error {
+		if block = s.edit(log, number, slices.Clone(block)); block == nil {
+			return nil
+		}
+		return fn(number, block)
+	})
+}
+
+// noLogs is an audit table that was lost.
+type noLogs struct{ audit.Source }
+
+// Claims implements audit.Source.
+func (noLogs) Claims(context.Context, func(audit.LogName, []byte) error) error { return nil }
+
+// G9: nobody is told that there is nothing to erase by a log that is damaged,
+// ends before the erasures, or is not there at all; and what it tells is done.
+func TestReplayFromWhatIsLeftOfTheLogs(t *testing.T) {
+	erasures := func(entries []byte) bool { return bytes.Contains(entries, []byte("\x05erase")) }
+	for name, test := range map[string]struct {
+		logs  func(audit.Source) audit.Source
+		want  error
+		found int
+		holes int
+	}{
+		"damaged": {func(s audit.Source) audit.Source {
+			return storedLogs{s, func(_ audit.LogName, _ uint64, block []byte) []byte {
+				if erasures(block) {
+					block[len(block)-1] ^= 1
+				}
+				return block
+			}}
+		}, audit.ErrTampered, 1, 0},
+		"cut off": {func(s audit.Source) audit.Source {
+			var gone bool
+			return storedLogs{s, func(_ audit.LogName, _ uint64, block []byte) []byte {
+				if !gone && erasures(block) {
+					gone = true
+					return nil
+				}
+				return block
+			}}
+		}, nil, 1, 1},
+		"lost": {func(s audit.Source) audit.Source { return noLogs{s} }, vault.ErrNoAuditLogs, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rw := newRingWorld(t)
+			tokens := []secret.Text{rw.token(rw.a, "email", "ann@example.com"), rw.token(rw.a, "email", "bob@example.com")}
+			old := rw.rows(regionA)
+			for _, token := range tokens {
+				rw.erase(rw.a, vault.EraseRequest{Tokens: []secret.Text{token}})
+			}
+			v := rw.restored(old, func(c *vault.Config) {
+				c.Controls = []authz.RegionControl{{Region: regionA, Control: &withoutJobs{c.Controls[0].Control}}}
+				c.Logs = test.logs(c.Logs)
+			})
+			done, err := v.ReplayErasures(t.Context(), time.Time{})
+			if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if done.Entries != test.found || len(done.Unfinished) != test.holes {
+				t.Errorf("replayed %+v", done)
+			}
+		})
+	}
 }

@@ -160,16 +160,23 @@ func (l nthLog) Append(entries []audit.Entry) audit.Pending {
 	return l.Log.Append(entries)
 }
 
-type nthReader struct {
-	audit.Reader
+type nthSource struct {
+	audit.Source
 	*nth
 }
 
-func (r nthReader) Query(ctx context.Context, q audit.Query) ([]audit.Found, string, error) {
-	if err := r.err(); err != nil {
-		return nil, "", err
+func (s nthSource) Claims(ctx context.Context, fn func(audit.LogName, []byte) error) error {
+	if err := s.err(); err != nil {
+		return err
 	}
-	return r.Reader.Query(ctx, q)
+	return s.Source.Claims(ctx, fn)
+}
+
+func (s nthSource) Blocks(ctx context.Context, log audit.LogName, fn func(uint64, []byte) error) error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	return s.Source.Blocks(ctx, log, fn)
 }
 
 // Whatever fails in erasure, repair, sweeping and coverage, somebody hears of
@@ -261,13 +268,12 @@ func TestEveryFaultIsToldOf(t *testing.T) {
 					rw.erase(rw.b, vault.EraseRequest{Tokens: []secret.Text{w.random, w.shared}})
 					rw.erase(rw.b, vault.EraseRequest{SubjectID: "C-1"})
 					rw.erase(rw.a, vault.EraseRequest{Tokens: []secret.Text{rw.token(rw.a, "email", "c@example.com")}})
-					rw.reindex()
 				}
 				n := new(nth)
 				n.left.Store(1 << 40)
 				var warned bytes.Buffer
 				w.v = rw.with(regionA, test.epoch, test.ring, func(c *vault.Config) {
-					c.Store, c.Log, c.Audit = nthStore{c.Store, n}, nthLog{c.Log, n}, nthReader{c.Audit, n}
+					c.Store, c.Log, c.Logs = nthStore{c.Store, n}, nthLog{c.Log, n}, nthSource{c.Logs, n}
 					c.Controls = []authz.RegionControl{{Region: regionA, Control: nthControl{c.Controls[0].Control, n}}}
 					c.Logger = zerolog.New(&warned).Level(zerolog.WarnLevel)
 					c.RepairWorkers = 1

@@ -135,8 +135,13 @@ type EraseResult struct {
 // ReplayResult counts what a replay of erasures went through.
 type ReplayResult struct {
 	Jobs    int // erase jobs of the control table
-	Entries int // erasures in the audit log, most of them the jobs' own
+	Entries int // erasures in the audit logs, most of them the jobs' own
 	Buried  int // generations that had come back and are gone again
+	Logs    int // audit logs, those over before the time left unread
+	Read    int // entries read from them
+	// Unfinished logs have blocks behind a hole (audit.ErrUnfinished): where the
+	// audit table was restored too, an erasure may have been in it.
+	Unfinished []string
 }
 
 // RegionConfirmed is one region's part of an erasure.

@@ -43,6 +43,7 @@ type Config struct {
 	Controls []authz.RegionControl // this region's table first, then the others'
 	Log      audit.Log
 	Audit    audit.Reader
+	Logs     audit.Source // the same logs as they are stored, for ReplayErasures
 	Ring     *crypto.Ring
 	Sealer   *crypto.Sealer
 	Catalog  *pii.Catalog

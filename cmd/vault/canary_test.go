@@ -112,12 +112,12 @@ func (c canaryCounters) Take(_ context.Context, _ authz.Counter, n, _ int64) (au
 
 func (c canaryCounters) Used(context.Context, authz.Counter) (int64, error) { return 0, c.fault() }
 
-func (c canaryCounters) Mark(context.Context, authz.Member) (before, now time.Time, err error) {
-	return time.Time{}, time.Now(), c.fault()
+func (c canaryCounters) Mark(context.Context, authz.Member, authz.Windows) (authz.Windows, error) {
+	return authz.Windows{}, c.fault()
 }
 
-func (c canaryCounters) Marked(context.Context, authz.Member) (before, now time.Time, err error) {
-	return time.Time{}, time.Now(), c.fault()
+func (c canaryCounters) Marked(context.Context, authz.Member) (authz.Windows, error) {
+	return authz.Windows{}, c.fault()
 }
 
 // canaryVault panics with what it was sent.

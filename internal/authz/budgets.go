@@ -118,10 +118,11 @@ func (s *spending) run(ctx context.Context, uses []Use) ([]*Refusal, error) {
 	return refusals, nil
 }
 
-// mark is a subject to be marked as counted in the leases that paid for it.
+// mark is a subject to be marked as counted, and the leases that paid for it.
 type mark struct {
-	member Member
-	paid   []*lease
+	member  Member
+	counted Windows
+	paid    []*lease
 }
 
 // queue has a mark made later: the unit is spent already, so that one which
@@ -153,7 +154,7 @@ func (b *Budgets) Run(ctx context.Context) {
 func (b *Budgets) make(ctx context.Context, m mark) {
 	bounded, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
-	before, now, err := b.cfg.Counters.Mark(bounded, m.member)
+	before, err := b.cfg.Counters.Mark(bounded, m.member, m.counted)
 	if err != nil {
 		if ctx.Err() == nil {
 			b.cfg.Logger.Warn().Err(err).Msg("a subject was not marked as counted")
@@ -161,8 +162,8 @@ func (b *Budgets) make(ctx context.Context, m mark) {
 		return
 	}
 	for _, l := range m.paid {
-		if countedIn(l.counter.Span, before, now) {
-			l.give(b.cfg.Now(), 1)
+		if window := m.counted.In(l.counter.Span); window == before.In(l.counter.Span) {
+			l.give(b.cfg.Now(), 1, window)
 		}
 	}
 }

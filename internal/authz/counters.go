@@ -64,13 +64,38 @@ type Counters interface {
 	// Used tells how many units of the present window are taken.
 	Used(ctx context.Context, c Counter) (int64, error)
 
-	// Mark notes that a member of a set was counted now, and tells when it was
-	// before: the zero time if not, or too long ago to matter to any span.
-	Mark(ctx context.Context, m Member) (before, now time.Time, err error)
+	// Mark notes that a member of a set was counted in windows, and tells in
+	// which it was before: the zero Windows if in none, or too long ago to matter.
+	// Where a later window is noted than one of these it notes nothing.
+	Mark(ctx context.Context, m Member, in Windows) (before Windows, err error)
 
 	// Marked tells what Mark would, and notes nothing.
-	Marked(ctx context.Context, m Member) (before, now time.Time, err error)
+	Marked(ctx context.Context, m Member) (Windows, error)
 }
+
+// Windows are an hour and a day in which something was counted; 0: none. They
+// are those that were paid for, however late that is noted: a note that comes
+// when the next window has begun must not count there.
+type Windows struct{ Hour, Day int64 }
+
+// In is the window of a span.
+func (w Windows) In(s Span) int64 {
+	if s == Hour {
+		return w.Hour
+	}
+	return w.Day
+}
+
+func (w *Windows) set(s Span, window int64) {
+	if s == Hour {
+		w.Hour = window
+	} else {
+		w.Day = window
+	}
+}
+
+// Before reports that w lies before another in any span.
+func (w Windows) Before(o Windows) bool { return w.Hour < o.Hour || w.Day < o.Day }
 
 // Member is one of a set whose distinct members are counted.
 type Member struct {

@@ -50,17 +50,17 @@ func (l *lease) turn(now time.Time) {
 }
 
 // take gives up to n units: held ones, and where these are too few, a chunk
-// of the counter's.
-func (l *lease) take(ctx context.Context, c Counters, now time.Time, n int64) (got int64, err error) {
+// of the counter's. They are of the window that it tells.
+func (l *lease) take(ctx context.Context, c Counters, now time.Time, n int64) (got, window int64, err error) {
 	if err := l.acquire(ctx); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer l.release()
 	l.turn(now)
 	if l.units < n && l.left > 0 {
 		taken, err := c.Take(ctx, l.counter, max(n-l.units, l.chunk), l.limit)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if taken.Window != l.window {
 			l.turn(l.until)
@@ -70,49 +70,55 @@ func (l *lease) take(ctx context.Context, c Counters, now time.Time, n int64) (g
 	}
 	got = min(n, l.units)
 	l.units -= got
-	return got, nil
+	return got, l.window, nil
 }
 
 // has takes n units if so many are held and nobody else is at the lease.
-func (l *lease) has(now time.Time, n int64) bool {
+func (l *lease) has(now time.Time, n int64) (window int64, ok bool) {
 	select {
 	case l.lock <- struct{}{}:
 	default:
-		return false
+		return 0, false
 	}
 	defer l.release()
 	l.turn(now)
 	if l.units < n {
-		return false
+		return 0, false
 	}
 	l.units -= n
-	return true
+	return l.window, true
 }
 
-// give returns units that were taken and not used, unless their window ended.
-func (l *lease) give(now time.Time, n int64) {
+// give returns units of a window that were taken and not used, unless it ended.
+func (l *lease) give(now time.Time, n, window int64) {
 	l.lock <- struct{}{}
 	defer l.release()
-	if l.turn(now); now.Before(l.until) {
+	if l.turn(now); now.Before(l.until) && window == l.window {
 		l.units += n
 	}
 }
 
-// knows reports that the window has counted a subject.
-func (l *lease) knows(ctx context.Context, now time.Time, subject string) (bool, error) {
+// knows reports whether the window, which it tells, has counted a subject. 0:
+// the window is not known.
+func (l *lease) knows(ctx context.Context, now time.Time, subject string) (window int64, known bool, err error) {
 	if err := l.acquire(ctx); err != nil {
-		return false, err
+		return 0, false, err
 	}
 	defer l.release()
-	l.turn(now)
-	_, known := l.known[subject]
-	return known, nil
+	if l.turn(now); !now.Before(l.until) {
+		return 0, false, nil
+	}
+	_, known = l.known[subject]
+	return l.window, known, nil
 }
 
-// learn remembers that the window has counted a subject.
-func (l *lease) learn(subject string) {
+// learn remembers that a window has counted a subject, unless it ended.
+func (l *lease) learn(subject string, window int64) {
 	l.lock <- struct{}{}
 	defer l.release()
+	if window != l.window {
+		return
+	}
 	if l.known == nil {
 		l.known = make(map[string]struct{})
 	}

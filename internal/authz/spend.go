@@ -21,15 +21,17 @@ type spending struct {
 	charges  []charge
 }
 
-// held is what a spending has taken of a lease.
+// held is what a spending has taken of a lease, in a window of it.
 type held struct {
 	*lease
 	want, got, used int64
+	window          int64
 }
 
-// charge is a subject and the leases that it was counted in.
+// charge is a subject, the windows that count it, and the leases that paid.
 type charge struct {
 	subject string
+	counted Windows
 	paid    []*lease
 }
 
@@ -59,7 +61,7 @@ func (s *spending) plan(ctx context.Context, u *Use) error {
 		s.counts = s.b.account(s.p, BudgetSubjects, "")
 	}
 	for _, l := range s.counts {
-		known, err := l.knows(ctx, s.now, u.Subject)
+		_, known, err := l.knows(ctx, s.now, u.Subject)
 		if err != nil {
 			return err
 		}
@@ -77,12 +79,12 @@ func (s *spending) fetch(ctx context.Context) error {
 		if h.want == 0 {
 			continue
 		}
-		if h.has(s.now, h.want) {
-			h.got = h.want
+		if window, ok := h.has(s.now, h.want); ok {
+			h.got, h.window = h.want, window
 			continue
 		}
 		group.Go(func() (err error) {
-			h.got, err = h.take(ctx, s.b.cfg.Counters, s.now, h.want)
+			h.got, h.window, err = h.take(ctx, s.b.cfg.Counters, s.now, h.want)
 			return err
 		})
 	}
@@ -94,18 +96,22 @@ func (s *spending) grant(ctx context.Context, u *Use, draws []*lease) (*Refusal,
 	if r := s.lacking(draws); r != nil {
 		return r, nil
 	}
-	paid, err := s.uncounted(ctx, u.Subject)
+	charge, err := s.uncounted(ctx, u.Subject)
 	if err != nil {
 		return nil, err
 	}
-	if r := s.lacking(paid); r != nil {
+	if r := s.lacking(charge.paid); r != nil {
 		return r, nil
 	}
-	for _, l := range slices.Concat(draws, paid) {
-		s.of(l).used++
+	for _, l := range slices.Concat(draws, charge.paid) {
+		h := s.of(l)
+		h.used++
+		if l.kind == BudgetSubjects {
+			charge.counted.set(l.counter.Span, h.window)
+		}
 	}
-	if u.Subject != "" {
-		s.charges = append(s.charges, charge{u.Subject, paid})
+	if len(charge.paid) > 0 {
+		s.charges = append(s.charges, charge)
 	}
 	return nil, nil //nolint:nilnil // granted
 }
@@ -125,44 +131,48 @@ func (s *spending) lacking(leases []*lease) *Refusal {
 	return refusal
 }
 
-// uncounted are the leases in which a subject has yet to be counted. Where no
-// unit is left, another instance may have counted it: the counters know.
-func (s *spending) uncounted(ctx context.Context, subject string) ([]*lease, error) {
+// uncounted are the leases in which a subject has yet to be counted, to be
+// paid. Where no unit is left, another instance may have counted it: the
+// counters know.
+func (s *spending) uncounted(ctx context.Context, subject string) (c charge, err error) {
 	if subject == "" || slices.ContainsFunc(s.charges, func(c charge) bool { return c.subject == subject }) {
-		return nil, nil
+		return c, nil
 	}
-	var pay []*lease
+	c.subject = subject
+	var now Windows // where they are known
 	for _, l := range s.counts {
-		known, err := l.knows(ctx, s.now, subject)
+		window, known, err := l.knows(ctx, s.now, subject)
 		if err != nil {
-			return nil, err
+			return c, err
 		}
-		if !known {
-			pay = append(pay, l)
+		now.set(l.counter.Span, window)
+		if known {
+			c.counted.set(l.counter.Span, window)
+		} else {
+			c.paid = append(c.paid, l)
 		}
 	}
-	if s.lacking(pay) == nil {
-		return pay, nil
+	if s.lacking(c.paid) == nil {
+		return c, nil
 	}
-	before, now, err := s.b.cfg.Counters.Marked(ctx, s.member(subject))
+	marked, err := s.b.cfg.Counters.Marked(ctx, s.member(subject))
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	return slices.DeleteFunc(pay, func(l *lease) bool {
-		counted := countedIn(l.counter.Span, before, now)
+	c.paid = slices.DeleteFunc(c.paid, func(l *lease) bool {
+		window := marked.In(l.counter.Span)
+		counted := window != 0 && window == now.In(l.counter.Span)
 		if counted {
-			l.learn(subject)
+			l.learn(subject, window)
+			c.counted.set(l.counter.Span, window)
 		}
 		return counted
-	}), nil
+	})
+	return c, nil
 }
 
 func (s *spending) member(subject string) Member {
 	return Member{s.p.Tenant, principalCounter(s.p.ID, BudgetSubjects, ""), subject}
-}
-
-func countedIn(span Span, before, now time.Time) bool {
-	return !before.IsZero() && span.Window(before) == span.Window(now)
 }
 
 // settle keeps what was granted, and has the subjects marked.
@@ -170,11 +180,9 @@ func (s *spending) settle() {
 	s.giveBack()
 	for _, c := range s.charges {
 		for _, l := range c.paid {
-			l.learn(c.subject)
+			l.learn(c.subject, c.counted.In(l.counter.Span))
 		}
-		if len(c.paid) > 0 {
-			s.b.queue(mark{s.member(c.subject), c.paid})
-		}
+		s.b.queue(mark{s.member(c.subject), c.counted, c.paid})
 	}
 }
 
@@ -189,7 +197,7 @@ func (s *spending) undo() {
 func (s *spending) giveBack() {
 	for _, h := range s.held {
 		if h.got > h.used {
-			h.give(s.now, h.got-h.used)
+			h.give(s.now, h.got-h.used, h.window)
 		}
 	}
 }

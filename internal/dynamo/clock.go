@@ -8,10 +8,15 @@ import (
 	"piivault/internal/awshttp"
 )
 
+// told is what an answer said of the time, and when by our clock. The
+// difference of two readings of ours is monotonic: setting the wall clock
+// changes nothing.
+type told struct{ at, heard time.Time }
+
 // clocked learns the service's clock from the Date of every answer.
 type clocked struct {
 	awshttp.InMemory
-	ahead *atomic.Pointer[time.Duration] // of ours; nil until an answer came
+	last *atomic.Pointer[told] // nil until an answer came
 }
 
 // Do implements aws.HTTPClient.
@@ -21,8 +26,7 @@ func (c clocked) Do(r *http.Request) (*http.Response, error) {
 		return res, err
 	}
 	if at, err := http.ParseTime(res.Header.Get("Date")); err == nil {
-		ahead := time.Until(at)
-		c.ahead.Store(&ahead)
+		c.last.Store(&told{at, time.Now()})
 	}
 	return res, nil
 }
@@ -31,9 +35,12 @@ func (c clocked) Do(r *http.Request) (*http.Response, error) {
 // before there was one. All instances of a region so agree on the time,
 // whatever their own clocks say.
 func (c *Client) ServerNow() (time.Time, bool) {
-	ahead := c.ahead.Load()
-	if ahead == nil {
+	if c.clock != nil {
+		return c.clock(), true
+	}
+	last := c.told.Load()
+	if last == nil {
 		return time.Time{}, false
 	}
-	return time.Now().Add(*ahead), true
+	return last.at.Add(time.Since(last.heard)), true
 }

@@ -43,8 +43,10 @@ type Config struct {
 	// Transport replaces the pool of connections: tests inject faults here.
 	Transport http.RoundTripper
 	// Data replaces the service as far as rows go: the simulation's tables.
-	// Nothing else of the service is called then, and only Region and Attempt count.
+	// Nothing else of the service is called then, and only Region, Attempt and Clock count.
 	Data Data
+	// Clock is, with Data, the service's clock, of which no answer tells then.
+	Clock func() time.Time
 }
 
 // Data is the part of the service's API that reads and writes rows. Besides
@@ -90,7 +92,8 @@ type Client struct {
 	region  string
 	attempt time.Duration
 	jitter  func(time.Duration) time.Duration
-	ahead   atomic.Pointer[time.Duration] // of our clock: the service's
+	told    atomic.Pointer[told] // the service's clock, as of its last answer
+	clock   func() time.Time     // the service's, simulated
 }
 
 // New returns a region's client. It does not call anything.
@@ -106,7 +109,7 @@ func New(c Config) (*Client, error) {
 		region: c.Region, attempt: c.Attempt, jitter: jitter,
 	}
 	options := dynamodb.Options{
-		Region: c.Region, Credentials: awshttp.Credentials{CredentialsProvider: c.Credentials}, HTTPClient: clocked{awshttp.InMemory{Client: client.http}, &client.ahead},
+		Region: c.Region, Credentials: awshttp.Credentials{CredentialsProvider: c.Credentials}, HTTPClient: clocked{awshttp.InMemory{Client: client.http}, &client.told},
 		Retryer: aws.NopRetryer{}, // call retries, which must know what an earlier attempt may have done
 		// TLS protects answers; the checksum would cost every answer a pass.
 		DisableValidateResponseChecksum: true,
@@ -127,6 +130,7 @@ func newSimulated(c Config) *Client {
 	return &Client{
 		data: c.Data, http: &http.Client{}, region: c.Region, attempt: c.Attempt,
 		jitter: func(d time.Duration) time.Duration { return d },
+		clock:  c.Clock,
 	}
 }
 

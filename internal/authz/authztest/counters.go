@@ -166,34 +166,38 @@ func (s *counters) limitChanges() {
 	s.want(c, 10, 15, 5, 0)
 }
 
+// G5: a subject is counted in the windows that were paid for, and in no other.
 func (s *counters) marks() {
 	m := authz.Member{Tenant: "tenant", Set: "set", Name: "subject"}
-	is := func(step string, what func(context.Context, authz.Member) (time.Time, time.Time, error), m authz.Member, want time.Time) {
+	at := func() authz.Windows {
+		return authz.Windows{Hour: authz.Hour.Window(s.clock.Now()), Day: authz.Day.Window(s.clock.Now())}
+	}
+	first := at()
+	is := func(step string, of authz.Member, want authz.Windows) {
 		s.Helper()
-		before, now, err := what(s.Context(), m)
-		if err != nil || !before.Equal(want) || now.Sub(s.clock.Now()).Abs() > 2*time.Second {
-			s.Errorf("%s: before %v, now %v, %v; want %v at %v", step, before, now, err, want, s.clock.Now())
+		if got, err := s.c.Marked(s.Context(), of); err != nil || got != want {
+			s.Errorf("%s: %+v, %v, want %+v", step, got, err, want)
 		}
 	}
-	is("not marked", s.c.Marked, m, time.Time{})
-	is("first", s.c.Mark, m, time.Time{})
-	_, first, err := s.c.Marked(s.Context(), m)
-	if err != nil {
-		s.Fatal(err)
+	mark := func(step string, in, before authz.Windows) {
+		s.Helper()
+		if got, err := s.c.Mark(s.Context(), m, in); err != nil || got != before {
+			s.Errorf("%s: before in %+v, %v, want %+v", step, got, err, before)
+		}
 	}
-	first = first.Truncate(time.Millisecond)
+	is("not marked", m, authz.Windows{})
+	mark("first", first, authz.Windows{})
+	mark("again", first, first)
 	other := m
 	other.Name = "other"
-	is("another", s.c.Marked, other, time.Time{})
+	is("another", other, authz.Windows{})
 	s.clock.Add(time.Hour)
-	before, _, err := s.c.Mark(s.Context(), m)
-	if err != nil || before.Sub(first).Abs() > 2*time.Second {
-		s.Errorf("marked at %v before, %v, want %v", before, err, first)
-	}
-	s.clock.Add(-2 * time.Hour)
-	if before, now, err := s.c.Mark(s.Context(), m); err != nil || !before.After(now) {
-		s.Errorf("a mark went back: before %v, now %v, %v", before, now, err)
-	}
+	is("an hour later", m, first)
+	next := at()
+	mark("in the next hour", next, first)
+	mark("late", first, next)
+	mark("an hour ahead of an earlier day", authz.Windows{Hour: next.Hour + 1, Day: next.Day - 1}, next)
+	is("marks do not go back", m, next)
 }
 
 func (s *counters) names() {

@@ -16,7 +16,7 @@ type MemoryCounters struct {
 	mu    sync.Mutex
 	used  map[authz.Counter]map[int64]int64
 	last  map[authz.Counter]int64
-	marks map[authz.Member]time.Time
+	marks map[authz.Member]authz.Windows
 	calls int
 	fault error
 }
@@ -25,7 +25,7 @@ type MemoryCounters struct {
 func NewMemoryCounters(now func() time.Time) *MemoryCounters {
 	return &MemoryCounters{
 		now: now, used: make(map[authz.Counter]map[int64]int64), last: make(map[authz.Counter]int64),
-		marks: make(map[authz.Member]time.Time),
+		marks: make(map[authz.Member]authz.Windows),
 	}
 }
 
@@ -90,19 +90,21 @@ func (m *MemoryCounters) Used(ctx context.Context, c authz.Counter) (int64, erro
 }
 
 // Mark implements authz.Counters.
-func (m *MemoryCounters) Mark(ctx context.Context, member authz.Member) (before, now time.Time, err error) {
-	if before, now, err = m.Marked(ctx, member); err != nil || !now.After(before) {
-		return before, now, err
-	}
-	m.mu.Lock()
+func (m *MemoryCounters) Mark(ctx context.Context, member authz.Member, in authz.Windows) (authz.Windows, error) {
 	defer m.mu.Unlock()
-	m.marks[member] = now
-	return before, now, nil
+	if err := m.begin(ctx); err != nil {
+		return authz.Windows{}, err
+	}
+	before := m.marks[member]
+	if !in.Before(before) {
+		m.marks[member] = in
+	}
+	return before, nil
 }
 
 // Marked implements authz.Counters.
-func (m *MemoryCounters) Marked(ctx context.Context, member authz.Member) (before, now time.Time, err error) {
+func (m *MemoryCounters) Marked(ctx context.Context, member authz.Member) (authz.Windows, error) {
 	defer m.mu.Unlock()
-	err = m.begin(ctx)
-	return m.marks[member], m.now(), err
+	err := m.begin(ctx)
+	return m.marks[member], err
 }

@@ -14,7 +14,8 @@ import (
 const (
 	attrWindow = "w"
 	attrUsed   = "n"
-	attrAt     = "t" // Unix milliseconds
+	attrHour   = "h" // of a mark: windows
+	attrDay    = "d"
 
 	sortCounter = "counter#" // and the span in seconds
 	sortMark    = "mark#"    // and the member
@@ -152,53 +153,48 @@ func (c *Counters) Used(ctx context.Context, counter authz.Counter) (int64, erro
 }
 
 // Mark implements authz.Counters.
-func (c *Counters) Mark(ctx context.Context, m authz.Member) (before, now time.Time, err error) {
+func (c *Counters) Mark(ctx context.Context, m authz.Member, in authz.Windows) (before authz.Windows, err error) {
 	key, err := rowKey(m.Tenant, m.Set, sortMark+m.Name)
-	if err == nil {
-		now, err = c.now(ctx, key)
-	}
 	if err != nil {
-		return before, now, fault("mark", err)
+		return before, fault("mark", err)
 	}
-	old, err := c.db.UpdateOld(ctx, c.table, key, "SET t = :t, v = :v, #ttl = :ttl", dynamo.Condition{
-		Expression: "attribute_not_exists(pk) OR t < :t",
+	life := time.Duration(in.Day)*time.Duration(authz.Day) + rowLife
+	old, err := c.db.UpdateOld(ctx, c.table, key, "SET h = :h, d = :d, v = :v, #ttl = :ttl", dynamo.Condition{
+		Expression: "attribute_not_exists(pk) OR h <= :h AND d <= :d",
 		Names:      map[string]string{"#ttl": dynamo.TTLAttribute},
 		Values: dynamo.Item{
-			":t": dynamo.Int(now.UnixMilli()), ":v": dynamo.Int(itemVersion), ":ttl": dynamo.Int(now.Add(rowLife).Unix()),
+			":h": dynamo.Int(in.Hour), ":d": dynamo.Int(in.Day), ":v": dynamo.Int(itemVersion), ":ttl": dynamo.Int(int64(life.Seconds())),
 		},
 	})
 	if err != nil && !errors.Is(err, dynamo.ErrCondition) {
-		return before, now, fault("mark", err)
+		return before, fault("mark", err)
 	}
 	before, err = decodeMark(old)
-	return before, now, fault("mark", err)
+	return before, fault("mark", err)
 }
 
 // Marked implements authz.Counters.
-func (c *Counters) Marked(ctx context.Context, m authz.Member) (before, now time.Time, err error) {
+func (c *Counters) Marked(ctx context.Context, m authz.Member) (authz.Windows, error) {
 	key, err := rowKey(m.Tenant, m.Set, sortMark+m.Name)
 	if err != nil {
-		return before, now, fault("read a mark", err)
+		return authz.Windows{}, fault("read a mark", err)
 	}
 	row, err := c.db.Get(ctx, c.table, key)
-	if err == nil {
-		now, err = c.now(ctx, key)
-	}
 	if err != nil {
-		return before, now, fault("read a mark", err)
+		return authz.Windows{}, fault("read a mark", err)
 	}
-	before, err = decodeMark(row)
-	return before, now, fault("read a mark", err)
+	is, err := decodeMark(row)
+	return is, fault("read a mark", err)
 }
 
-func decodeMark(row dynamo.Item) (time.Time, error) {
+func decodeMark(row dynamo.Item) (authz.Windows, error) {
 	if row == nil {
-		return time.Time{}, nil
+		return authz.Windows{}, nil
 	}
 	f := dynamo.Read(row)
-	at := time.UnixMilli(f.Int(attrAt))
+	is := authz.Windows{Hour: f.Int(attrHour), Day: f.Int(attrDay)}
 	if version := f.Int(attrVersion); f.Err() == nil && version != itemVersion {
-		return time.Time{}, fmt.Errorf("version of a mark: %w", dynamo.ErrCorrupt)
+		return authz.Windows{}, fmt.Errorf("version of a mark: %w", dynamo.ErrCorrupt)
 	}
-	return at, f.Err()
+	return is, f.Err()
 }

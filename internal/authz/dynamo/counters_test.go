@@ -60,13 +60,6 @@ func (a asking) Take(ctx context.Context, c authz.Counter, n, limit int64) (auth
 	return a.Counters.Take(ctx, c, n, limit)
 }
 
-func (a asking) Mark(ctx context.Context, m authz.Member) (before, now time.Time, err error) {
-	if before, now, err = a.Marked(ctx, m); err != nil {
-		return before, now, err
-	}
-	return a.Counters.Mark(ctx, m)
-}
-
 // Two instances whose clocks are hours apart count in the same window,
 // because neither clock matters (G5).
 func TestInstancesAgreeOnTheWindow(t *testing.T) {

@@ -18,7 +18,7 @@ const (
 	prefixCounter = "Bc"
 	prefixMark    = "Bm"
 	counterSize   = 1 + 8 + 8
-	markSize      = 1 + 8
+	markSize      = 1 + 8 + 8
 	// markLife is how long a mark matters to some span, with room.
 	markLife = 2 * time.Duration(authz.Day)
 )
@@ -125,23 +125,22 @@ func (c *Counters) Used(ctx context.Context, counter authz.Counter) (int64, erro
 }
 
 // Mark implements authz.Counters.
-func (c *Counters) Mark(ctx context.Context, m authz.Member) (before, now time.Time, err error) {
-	return c.mark(ctx, m, true)
+func (c *Counters) Mark(ctx context.Context, m authz.Member, in authz.Windows) (authz.Windows, error) {
+	return c.mark(ctx, m, &in)
 }
 
 // Marked implements authz.Counters.
-func (c *Counters) Marked(ctx context.Context, m authz.Member) (before, now time.Time, err error) {
-	return c.mark(ctx, m, false)
+func (c *Counters) Marked(ctx context.Context, m authz.Member) (authz.Windows, error) {
+	return c.mark(ctx, m, nil)
 }
 
-func (c *Counters) mark(ctx context.Context, m authz.Member, set bool) (time.Time, time.Time, error) {
+func (c *Counters) mark(ctx context.Context, m authz.Member, in *authz.Windows) (authz.Windows, error) {
 	key, err := localKey(prefixMark, m.Tenant, m.Set, m.Name)
 	if err != nil {
-		return time.Time{}, time.Time{}, fault("mark", err)
+		return authz.Windows{}, fault("mark", err)
 	}
-	var before, now time.Time
+	var before authz.Windows
 	err = c.e.Submit(func(tx *wal.Tx) error {
-		now = tx.Now()
 		row, found, err := tx.GetLocal(key)
 		if err != nil {
 			return err
@@ -149,25 +148,31 @@ func (c *Counters) mark(ctx context.Context, m authz.Member, set bool) (time.Tim
 		if before, err = decodeMark(row, found); err != nil {
 			return err
 		}
-		if set && now.After(before) {
-			tx.SetLocal(key, binary.BigEndian.AppendUint64([]byte{bodyVersion}, uint64(now.UnixMilli())))
+		if in != nil && !in.Before(before) {
+			tx.SetLocal(key, encodeMark(*in))
 		}
 		return nil
 	}).Wait(ctx)
 	if err != nil {
-		return time.Time{}, time.Time{}, fault("mark", err) // the op may be running still
+		return authz.Windows{}, fault("mark", err) // the op may be running still
 	}
-	return before, now, nil
+	return before, nil
 }
 
-func decodeMark(row []byte, found bool) (time.Time, error) {
+// encodeMark is a mark's row.
+func encodeMark(w authz.Windows) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{bodyVersion}, uint64(w.Hour))
+	return binary.BigEndian.AppendUint64(b, uint64(w.Day))
+}
+
+func decodeMark(row []byte, found bool) (authz.Windows, error) {
 	if !found {
-		return time.Time{}, nil
+		return authz.Windows{}, nil
 	}
 	if len(row) != markSize || row[0] != bodyVersion {
-		return time.Time{}, fmt.Errorf("mark: %w", wal.ErrCorrupt)
+		return authz.Windows{}, fmt.Errorf("mark: %w", wal.ErrCorrupt)
 	}
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(row[1:]))), nil
+	return authz.Windows{Hour: int64(binary.BigEndian.Uint64(row[1:])), Day: int64(binary.BigEndian.Uint64(row[9:]))}, nil
 }
 
 // sweep removes, once a day, rows that no window needs.
@@ -194,8 +199,8 @@ func (c *Counters) sweep(ctx context.Context, now time.Time) error {
 			return err == nil && is.Window < span.Window(before), err
 		}),
 		collect(prefixMark, func(_, row []byte) (bool, error) {
-			at, err := decodeMark(row, true)
-			return at.Before(before), err
+			is, err := decodeMark(row, true)
+			return err == nil && is.Day < authz.Day.Window(before), err
 		}))
 	if err != nil {
 		return fault("sweep", err)

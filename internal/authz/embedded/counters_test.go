@@ -58,7 +58,8 @@ func TestOldCountersGo(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, _, err := c.Mark(t.Context(), authz.Member{Tenant: "t", Set: name, Name: "m"}); err != nil {
+		in := authz.Windows{Hour: authz.Hour.Window(clock.Now()), Day: authz.Day.Window(clock.Now())}
+		if _, err := c.Mark(t.Context(), authz.Member{Tenant: "t", Set: name, Name: "m"}, in); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -59,6 +59,34 @@ func TestTenantsAreSeparate(t *testing.T) {
 	wantCode(t, err, vault.ErrNotFound, "not_found")
 }
 
+// G6: a tenant's first entry is about its creation, and there before the tenant is.
+func TestCreatingATenantIsOnRecord(t *testing.T) {
+	log := &brokenLog{}
+	var control authz.Control
+	w := newWorld(t, func(c *sim.Config) {
+		c.Wrap = func(region string, cfg *vault.Config) {
+			if region == regionA {
+				control, log.Log, cfg.Log = cfg.Controls[0].Control, cfg.Log, log
+			}
+		}
+	})
+	if entries := w.entries(w.a, "create_tenant"); len(entries) != 1 {
+		t.Errorf("of a tenant's creation: %v", entries)
+	}
+	log.broken = true
+	_, err := w.a.CreateTenant(t.Context(), "second")
+	wantCode(t, err, vault.ErrUnavailable, "audit_unavailable")
+	all, err := authz.ListTenants(t.Context(), control)
+	if err != nil || len(all) == 0 {
+		t.Fatal(all, err)
+	}
+	for _, tenant := range all {
+		if tenant.Alias == "second" && tenant.Active {
+			t.Error("a tenant is active without its entry")
+		}
+	}
+}
+
 func TestRevokedKeyOpensNothing(t *testing.T) {
 	w := newWorld(t)
 	made, err := w.a.CreateKey(t.Context(), w.admin, vault.NewKeyRequest{Name: "short", Roles: []authz.Role{authz.RoleReader}})

@@ -13,6 +13,7 @@ const (
 	actionRepair       = "repair_record"
 	actionRepairTenant = "repair_tenant_secret"
 	actionRingDone     = "ring_done"
+	actionCreateTenant = "create_tenant"
 	actionCreateKey    = "create_key"
 	actionRevokeKey    = "revoke_key"
 	actionRotateKey    = "rotate_key"

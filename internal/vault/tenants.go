@@ -72,7 +72,8 @@ func (t *tenants) unwrap(ctx context.Context, tenant string) error {
 // CreateTenant makes a tenant under an alias: a random id, and a secret that
 // every region's table was seen to hold before the tenant is active (design
 // §4). Unlike everything else it needs every region; after a failure it may be
-// called again and completes what was begun.
+// called again and completes what was begun. Its entry is durable before the
+// tenant is active.
 func (v *Vault) CreateTenant(ctx context.Context, alias string) (string, error) {
 	id, err := authz.NewTenantID(v.Random)
 	if err != nil {
@@ -80,6 +81,9 @@ func (v *Vault) CreateTenant(ctx context.Context, alias string) (string, error) 
 	}
 	tenant, missed, err := authz.CreateTenant(ctx, v.Controls, authz.Tenant{ID: id, Alias: alias, Created: v.Now().UnixMilli()})
 	if err := everywhere(missed, err); err != nil {
+		return "", err
+	}
+	if _, err := v.note(ctx, v.own(tenant.ID, actionCreateTenant)); err != nil {
 		return "", err
 	}
 	item, err := v.tenantSecret(ctx, tenant.ID)

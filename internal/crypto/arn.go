@@ -43,3 +43,11 @@ func (a keyARN) opens(info []byte) bool {
 	b, err := parseARN(string(info))
 	return err == nil && a.partition == b.partition && a.account == b.account && a.id == b.id
 }
+
+// identity is alike for keys of which one opens what the other made.
+func (a keyARN) identity() string {
+	if !a.multiRegion() {
+		return a.text
+	}
+	return a.partition + ":" + a.account + ":" + a.id
+}

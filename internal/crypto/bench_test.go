@@ -32,7 +32,7 @@ func BenchmarkOpen32(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		u := s.Unwrap(b.Context(), []*crypto.Message{m})[0]
+		u := s.Unwrap(b.Context(), v.Place.Tenant, []*crypto.Message{m})[0]
 		if u.Err != nil {
 			b.Fatal(u.Err)
 		}

@@ -70,30 +70,30 @@ func (p partition) serialize(id string) []byte {
 // newDataKey makes a data key in the first region that can, local first, and
 // wraps it in all others at once. A region that fails, or that is not tried
 // because its breaker is open, has no copy; below minCopies there is no key.
-func (r *Ring) newDataKey(ctx context.Context, p partition) (*dataKey, error) {
+func (ks *Keyset) newDataKey(ctx context.Context, p partition) (*dataKey, error) {
 	var random [dataKeyIDSize]byte
-	if _, err := io.ReadFull(r.random, random[:]); err != nil {
+	if _, err := io.ReadFull(ks.ring.random, random[:]); err != nil {
 		return nil, fmt.Errorf("crypto: draw a data key id: %w", err)
 	}
 	id := base64.RawURLEncoding.EncodeToString(random[:])
 	ec := p.context(id)
-	made, at, err := r.generate(ctx, ec)
+	made, at, err := ks.generate(ctx, ec)
 	if err != nil {
 		return nil, err
 	}
-	c := copying{key: made.key, ec: ec, made: make([][]byte, len(r.order))}
+	c := copying{key: made.key, ec: ec, made: make([][]byte, len(ks.order))}
 	c.made[at] = made.ciphertext
-	if r.mode == Copies {
-		c.ask(ctx, r.order[at+1:], (*region).available) // those before have just failed
-		if !c.enough(r.minCopies) {
-			c.ask(ctx, r.order, (*region).recovering) // rather than refuse
+	if ks.ring.mode == Copies {
+		c.ask(ctx, ks.order[at+1:], (*region).available) // those before have just failed
+		if !c.enough(ks.ring.minCopies) {
+			c.ask(ctx, ks.order, (*region).recovering) // rather than refuse
 		}
 	}
 	k := &dataKey{id: id, key: made.key}
 	k.wrapping.context = p.serialize(id)
 	// A caller that gave up gets no key, rather than one with copies missing.
 	if err = ctx.Err(); err == nil {
-		err = r.collect(k, c.made)
+		err = ks.collect(k, c.made)
 	}
 	if err != nil {
 		made.key.Wipe()
@@ -104,10 +104,10 @@ func (r *Ring) newDataKey(ctx context.Context, p partition) (*dataKey, error) {
 
 // generate returns a new data key and the index, in order, of the region that
 // made it: one that is available, else one that seems to recover.
-func (r *Ring) generate(ctx context.Context, ec map[string]string) (dataKeyPair, int, error) {
+func (ks *Keyset) generate(ctx context.Context, ec map[string]string) (dataKeyPair, int, error) {
 	cause := ErrUnreachable
 	for _, ready := range [...]func(*region) bool{(*region).available, (*region).recovering} {
-		for i, g := range r.order {
+		for i, g := range ks.order {
 			if !ready(g) {
 				continue
 			}
@@ -160,9 +160,9 @@ func (c copying) enough(n int) bool {
 }
 
 // collect lists the copies in the ring's order and says who is missing.
-func (r *Ring) collect(k *dataKey, copies [][]byte) error {
+func (ks *Keyset) collect(k *dataKey, copies [][]byte) error {
 	k.wrapping.keys = make([]encryptedKey, 0, len(copies))
-	for _, g := range r.regions {
+	for _, g := range ks.regions {
 		ciphertext := copies[g.rank]
 		if ciphertext == nil {
 			continue
@@ -173,17 +173,17 @@ func (r *Ring) collect(k *dataKey, copies [][]byte) error {
 		}
 		k.wrapping.keys = append(k.wrapping.keys, e)
 	}
-	return r.count(k)
+	return ks.count(k)
 }
 
 // count says which regions the copies serve.
-func (r *Ring) count(k *dataKey) error {
-	if r.mode == MultiRegion || len(k.wrapping.keys) == len(r.regions) {
-		k.present = r.sorted
+func (ks *Keyset) count(k *dataKey) error {
+	if ks.ring.mode == MultiRegion || len(k.wrapping.keys) == len(ks.regions) {
+		k.present = ks.ring.sorted
 		return nil
 	}
-	k.present, k.missing = r.split(k.wrapping.keys)
-	if len(k.present) < r.minCopies {
+	k.present, k.missing = ks.split(k.wrapping.keys)
+	if len(k.present) < ks.ring.minCopies {
 		return ErrTooFewCopies
 	}
 	return nil
@@ -212,22 +212,22 @@ func (g *region) copyFor(keys []encryptedKey) (c keyCopy, raw *encryptedKey) {
 // is unreachable, throttling or timed out, or has no copy, the next region's;
 // where none can, that of a region which seems to recover. A local denial is
 // final, whoever else could, unless anyRegion.
-func (r *Ring) unwrap(ctx context.Context, m *Message, anyRegion bool) Unwrapped {
-	u, final := r.unwrapBy(ctx, m, anyRegion, (*region).available)
+func (ks *Keyset) unwrap(ctx context.Context, m *Message, anyRegion bool) Unwrapped {
+	u, final := ks.unwrapBy(ctx, m, anyRegion, (*region).available)
 	if final {
 		return u
 	}
-	if second, final := r.unwrapBy(ctx, m, anyRegion, (*region).recovering); final {
+	if second, final := ks.unwrapBy(ctx, m, anyRegion, (*region).recovering); final {
 		return second
 	}
 	return u
 }
 
 // unwrapBy asks the regions that are ready, in order, until one's answer is final.
-func (r *Ring) unwrapBy(ctx context.Context, m *Message, anyRegion bool, ready func(*region) bool) (u Unwrapped, final bool) {
+func (ks *Keyset) unwrapBy(ctx context.Context, m *Message, anyRegion bool, ready func(*region) bool) (u Unwrapped, final bool) {
 	ec := m.Context()
 	fault := ErrNoCopy
-	for i, g := range r.order {
+	for i, g := range ks.order {
 		c, found := g.copyFor(m.keys)
 		binding := i == 0 && !anyRegion
 		// A denial stands while the region cannot be asked again.

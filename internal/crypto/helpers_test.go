@@ -84,7 +84,7 @@ func open(tb testing.TB, s *crypto.Sealer, message []byte, v crypto.Value) (valu
 	if err != nil {
 		return nil, "", err
 	}
-	u := s.Unwrap(tb.Context(), []*crypto.Message{m})[0]
+	u := s.Unwrap(tb.Context(), v.Place.Tenant, []*crypto.Message{m})[0]
 	if u.Err != nil {
 		return nil, "", u.Err
 	}

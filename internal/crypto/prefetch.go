@@ -55,18 +55,23 @@ type prefetch struct {
 	wake chan struct{} // holds at most one wake for run
 
 	mu     sync.Mutex // guards what follows
+	pools  map[*Keyset]*pool
 	stocks map[partition]*stock
 	queue  []*stock // those that may lack keys, each once, in turn
 	held   int      // keys ready or being made
 	share  float64  // of what each stock should have, that all may have together
-	// failing: the last key failed or lacked a copy, so one a second is tried.
-	failing, trial bool
-	stats          PrefetchStats
+	stats  PrefetchStats
 }
+
+// pool is the stocks whose keys the same keyset wraps. failing: its last key
+// failed or lacked a copy, so one a second is tried.
+type pool struct{ failing, trial bool }
 
 // stock is what is ready for one partition.
 type stock struct {
 	partition partition
+	keyset    *Keyset
+	pool      *pool
 	use       float64     // recent use, as of last
 	last      time.Time   // use
 	keys      []*prepared // ready, oldest first
@@ -78,7 +83,7 @@ type stock struct {
 type prepared struct {
 	key      *dataKey
 	born     time.Time
-	decision uint64 // of the ring, when it was begun
+	decision uint64 // of its keyset, when it was begun
 }
 
 // EnablePrefetch has Run make data keys ahead, for as long as each tenant's
@@ -93,7 +98,7 @@ func (s *Sealer) EnablePrefetch(c PrefetchConfig) {
 	}
 	s.ahead = &prefetch{
 		ring: s.ring, now: s.now, max: c.MaxKeys, age: c.MaxAge, share: 1,
-		wake: make(chan struct{}, 1), stocks: make(map[partition]*stock),
+		wake: make(chan struct{}, 1), pools: make(map[*Keyset]*pool), stocks: make(map[partition]*stock),
 	}
 }
 
@@ -163,8 +168,7 @@ func (f *prefetch) take(p partition) *prepared {
 			f.stats.Missed++
 			return nil
 		}
-		s = &stock{partition: p}
-		f.stocks[p] = s
+		s = f.newStockLocked(p)
 	}
 	s.use, s.last = s.useAt(now)+1, now
 	f.dropLocked(s, now)
@@ -178,6 +182,16 @@ func (f *prefetch) take(p partition) *prepared {
 		f.kick()
 	}
 	return k
+}
+
+func (f *prefetch) newStockLocked(p partition) *stock {
+	s := &stock{partition: p, keyset: f.ring.For(p.tenant)}
+	if s.pool = f.pools[s.keyset]; s.pool == nil {
+		s.pool = new(pool)
+		f.pools[s.keyset] = s.pool
+	}
+	f.stocks[p] = s
+	return s
 }
 
 // kick wakes run.
@@ -220,15 +234,19 @@ func (f *prefetch) wantLocked(s *stock, now time.Time) bool {
 
 // next finds the stock whose turn it is to get a key, nil if none is to be
 // made now: while a region is away its keys would be degraded, and after a
-// failure one a second is enough to see that it is over.
+// failure one a second is enough to see that it is over. A tenant whose keys
+// refuse is passed over.
 func (f *prefetch) next() *stock {
-	if !f.ring.whole() || f.ring.prompt() {
+	if !f.ring.reachable() || f.ring.prompt() {
 		return nil
 	}
 	now := f.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for len(f.queue) > 0 && f.held < f.max && (!f.failing || f.trial) {
+	for range len(f.queue) {
+		if f.held >= f.max {
+			return nil
+		}
 		s := f.queue[0]
 		f.queue[0] = nil
 		f.queue = f.queue[1:]
@@ -237,7 +255,10 @@ func (f *prefetch) next() *stock {
 			continue
 		}
 		f.queue = append(f.queue, s)
-		f.trial = false
+		if !s.keyset.willing() || s.pool.failing && !s.pool.trial {
+			continue
+		}
+		s.pool.trial = false
 		f.held++
 		s.making++
 		return s
@@ -248,16 +269,16 @@ func (f *prefetch) next() *stock {
 // prepare makes one key for a stock. A key that lacks a copy, or that was begun
 // before a denial began or ended, is not kept.
 func (f *prefetch) prepare(ctx context.Context, s *stock) {
-	born, decision := f.now(), f.ring.decisions.Load()
-	k, err := f.ring.newDataKey(ctx, s.partition)
+	born, decision := f.now(), s.keyset.decisions.Load()
+	k, err := s.keyset.newDataKey(ctx, s.partition)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.making--
-	f.failing = err != nil || k.degraded()
+	s.pool.failing = err != nil || k.degraded()
 	switch {
 	case err != nil:
 		f.held--
-	case k.degraded() || decision != f.ring.decisions.Load():
+	case k.degraded() || decision != s.keyset.decisions.Load():
 		f.held--
 		k.key.Wipe()
 	default:
@@ -283,12 +304,14 @@ func (f *prefetch) sweep() {
 		f.wantLocked(s, now)
 	}
 	f.share = min(1, float64(f.max)/wishes)
-	f.trial = true
+	for _, p := range f.pools {
+		p.trial = true
+	}
 }
 
 // dropLocked wipes the keys that may not be used any more, which are the oldest.
 func (f *prefetch) dropLocked(s *stock, now time.Time) {
-	decision := f.ring.decisions.Load()
+	decision := s.keyset.decisions.Load()
 	for len(s.keys) > 0 {
 		age := now.Sub(s.keys[0].born)
 		if s.keys[0].decision == decision && age >= 0 && age < f.age {

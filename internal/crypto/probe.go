@@ -6,32 +6,62 @@ import (
 	"time"
 )
 
+// maxRefusing bounds the tenants' keys that one probe asks because they refuse.
+const maxRefusing = 8
+
 // Run probes every region until ctx is done, and returns when all probes have.
 func (r *Ring) Run(ctx context.Context) {
 	var probes sync.WaitGroup
-	for _, g := range r.regions {
-		probes.Go(func() { r.probeUntil(ctx, g) })
+	for _, s := range r.sites {
+		probes.Go(func() { r.probeUntil(ctx, s) })
 	}
 	probes.Wait()
 }
 
 // Probe asks every region once, now.
 func (r *Ring) Probe(ctx context.Context) {
-	for _, g := range r.regions {
-		r.probe(ctx, g)
+	for _, s := range r.sites {
+		r.probeSite(ctx, s)
 	}
 }
 
-func (r *Ring) probeUntil(ctx context.Context, g *region) {
+func (r *Ring) probeUntil(ctx context.Context, s *site) {
 	tick := time.NewTicker(r.probeEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		r.probe(ctx, g)
+		r.probeSite(ctx, s)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 		}
 	}
+}
+
+// probeSite asks by the ring's own key whether the site answers, and then some
+// tenants' keys whether they refuse.
+func (r *Ring) probeSite(ctx context.Context, s *site) {
+	r.probe(ctx, s.first)
+	for _, g := range s.due() {
+		if s.down.Load() {
+			return
+		}
+		r.probe(ctx, g)
+	}
+}
+
+// due are the tenants' keys that a probe asks: the next in turn, since nobody
+// may be using it, and those that refuse, some of them where there are many.
+func (s *site) due() (keys []*region) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.tenants {
+		g := s.tenants[(s.next+i)%len(s.tenants)]
+		if i == 0 || g.refuses() && len(keys) <= maxRefusing {
+			keys = append(keys, g)
+		}
+	}
+	s.next++
+	return keys
 }
 
 // probe asks whether the key is there; of a region that is not Up, also
@@ -42,7 +72,7 @@ func (r *Ring) probe(ctx context.Context, g *region) {
 	}
 	turn := g.turn.Load()
 	err := g.check(ctx)
-	if err == nil && !g.healthy.Load() {
+	if err == nil && !g.healthy() {
 		err = tryKey(ctx, g)
 	}
 	g.note(err, turn, true)

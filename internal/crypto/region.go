@@ -33,7 +33,8 @@ const (
 	maxTrials  = 16
 )
 
-// region is one member of the ring with its circuit breaker.
+// site is a region's KMS with its circuit breaker, which the default keys and
+// all tenants' own share: what cannot be reached is out for all of them.
 //
 // The breaker is our own: gobreaker's half-open state lets client traffic try
 // an open breaker when a timer says so, and nothing but such traffic closes
@@ -41,70 +42,77 @@ const (
 // who waits for an answer is ever the one to try. A region that is back for a
 // moment and gone again costs its clients a timeout each time, so closing is
 // damped: see flapWindow.
-type region struct {
+type site struct {
 	name    string
 	kms     KMS
-	key     keyARN
-	former  []keyARN
 	timeout time.Duration
 	rank    int // position in the ring's order, the local region's being 0
 	now     func() time.Time
 	changed func(g *region, t transition) // called after each, without the lock
 
-	abandoned atomic.Int32
-	healthy   atomic.Bool   // neither open nor denied: the hot path's copy of the fields below
-	turn      atomic.Uint32 // how often the breaker opened or closed; written under mu
+	first   *region   // the default key here
+	tenants []*region // tenants' keys here, in the order of their ids
 
-	mu     sync.Mutex // guards what follows
-	open   bool
-	denied bool
-	since  time.Time // when the state began
-	closed time.Time // when the breaker last closed; zero: never
-	trials int       // good probes in a row that will close it
-	good   int       // such probes so far
+	abandoned atomic.Int32
+	down      atomic.Bool   // the breaker is open; written under mu
+	turn      atomic.Uint32 // how often it opened or closed; written under mu
+
+	mu     sync.Mutex // guards what follows, and each region's verdict
+	since  time.Time  // when the breaker last opened or closed
+	closed time.Time  // when it last closed; zero: never
+	trials int        // good probes in a row that will close it
+	good   int        // such probes so far
+	next   int        // which of tenants the next probe asks
+}
+
+// region is a keyset's key at a site. That the key refuses is its own matter,
+// and says nothing of the site nor of other keys there.
+type region struct {
+	*site
+	of      *Keyset
+	key     keyARN
+	former  []keyARN
+	denied  atomic.Bool // written under mu
+	decided time.Time   // when that began or ended
 }
 
 // transition is what one outcome changed of a region's state.
 type transition struct {
 	from, to State
 	decided  bool // a denial began or ended, reachable or not
+	closed   bool // the site's breaker did
 }
 
-func (g *region) stateLocked() State {
+func (g *region) state() State {
 	switch {
-	case g.open:
+	case g.down.Load():
 		return Down
-	case g.denied:
+	case g.denied.Load():
 		return Denied
 	default:
 		return Up
 	}
 }
 
+// healthy: neither open nor denied.
+func (g *region) healthy() bool { return !g.down.Load() && !g.denied.Load() }
+
 func (g *region) health() RegionHealth {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return RegionHealth{Name: g.name, State: g.stateLocked(), Since: g.since}
+	h := RegionHealth{Name: g.name, State: g.state(), Since: g.since}
+	if h.State != Down && g.decided.After(h.Since) {
+		h.Since = g.decided
+	}
+	return h
 }
 
 // available reports that a call may be tried. A denied region is: it answers
 // at once, and its answer tells when the denial is lifted.
-func (g *region) available() bool {
-	if g.abandoned.Load() >= maxAbandoned {
-		return false
-	}
-	return g.healthy.Load() || g.health().State != Down
-}
+func (g *region) available() bool { return g.abandoned.Load() < maxAbandoned && !g.down.Load() }
 
 // refuses reports a denial that nothing has lifted yet, reachable or not.
-func (g *region) refuses() bool {
-	if g.healthy.Load() {
-		return false
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.denied
-}
+func (g *region) refuses() bool { return g.denied.Load() }
 
 // recovering reports an open breaker that the last probe found no reason for:
 // nobody's first choice, but better than to refuse.
@@ -114,69 +122,76 @@ func (g *region) recovering() bool {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.open && g.good > 0
+	return g.down.Load() && g.good > 0
 }
 
 // note learns from the outcome of a call that was begun in the given turn of
-// the breaker. Probes alone close an open breaker. What was begun in an
-// earlier turn says nothing of this one's reachability: a call that times out
-// after a probe has closed the breaker does not open it again.
+// the breaker: of the key, whether it refuses; of the site, whether it can be
+// reached. Probes alone close an open breaker. What was begun in an earlier
+// turn says nothing of this one's reachability: a call that times out after a
+// probe has closed the breaker does not open it again.
 func (g *region) note(err error, turn uint32, probe bool) {
-	if err == nil && g.healthy.Load() {
+	if err == nil && g.healthy() {
 		return
 	}
 	g.mu.Lock()
-	t := transition{from: g.stateLocked()}
+	own, shared := transition{from: g.state()}, transition{from: g.first.state()}
 	answered := err == nil || isDenial(err)
-	if answered {
-		t.decided = g.denied != (err != nil)
-		g.denied = err != nil
+	if answered && g.denied.Load() != (err != nil) {
+		own.decided = true
+		g.denied.Store(err != nil)
+		g.decided = g.now()
 	}
 	if turn == g.turn.Load() {
 		switch {
 		case errors.Is(err, ErrUnreachable):
 			g.openLocked()
-		case probe && g.open:
-			g.triedLocked(answered)
+		case probe && g.down.Load():
+			shared.closed = g.triedLocked(answered)
 		}
 	}
-	t.to = g.stateLocked()
-	g.healthy.Store(t.to == Up)
-	if t.from != t.to {
-		g.since = g.now()
-	}
+	own.to, shared.to = g.state(), g.first.state()
 	g.mu.Unlock()
-	if t.decided || t.from != t.to {
-		g.changed(g, t)
+	if g == g.first {
+		shared.decided = own.decided
+	} else if own.decided {
+		g.changed(g, own)
+	}
+	if shared.decided || shared.closed || shared.from != shared.to {
+		g.changed(g.first, shared)
 	}
 }
 
 // openLocked opens the breaker, or starts its trials anew.
-func (g *region) openLocked() {
-	g.good = 0
-	if g.open {
+func (s *site) openLocked() {
+	s.good = 0
+	if s.down.Load() {
 		return
 	}
-	g.open = true
-	g.turn.Add(1)
-	if g.now().Sub(g.closed) < flapWindow {
-		g.trials = min(2*g.trials, maxTrials)
+	s.down.Store(true)
+	s.turn.Add(1)
+	s.since = s.now()
+	if s.since.Sub(s.closed) < flapWindow {
+		s.trials = min(2*s.trials, maxTrials)
 	} else {
-		g.trials = 1
+		s.trials = 1
 	}
 }
 
 // triedLocked counts a probe of an open breaker, and closes it after enough good ones.
-func (g *region) triedLocked(answered bool) {
+func (s *site) triedLocked(answered bool) (closed bool) {
 	if !answered { // throttled
-		g.good = 0
-		return
+		s.good = 0
+		return false
 	}
-	if g.good++; g.good < g.trials {
-		return
+	if s.good++; s.good < s.trials {
+		return false
 	}
-	g.open, g.closed = false, g.now()
-	g.turn.Add(1)
+	s.down.Store(false)
+	s.turn.Add(1)
+	s.since = s.now()
+	s.closed = s.since
+	return true
 }
 
 func isDenial(err error) bool { return errors.Is(err, ErrDenied) || errors.Is(err, ErrDisabled) }
@@ -230,9 +245,12 @@ type call struct {
 	turn   uint32 // of the breaker when it was begun
 }
 
-func (g *region) newCall(probe bool) call {
-	p, ok := g.kms.(Prompt)
-	return call{g, ok && p.Prompt(), probe, g.turn.Load()}
+func (g *region) newCall(probe bool) call { return call{g, g.prompt(), probe, g.turn.Load()} }
+
+// prompt reports that the site's KMS waits for nothing at present.
+func (s *site) prompt() bool {
+	p, ok := s.kms.(Prompt)
+	return ok && p.Prompt()
 }
 
 // invoke makes one call within the region's timeout, even if the KMS ignores
@@ -245,7 +263,7 @@ func invoke[T any](ctx context.Context, c call, do func(context.Context) (T, err
 	if c.inline {
 		v, err = do(ctx)
 	} else {
-		v, err = await(ctx, c.region, do, discard)
+		v, err = await(ctx, c.site, do, discard)
 	}
 	if err != nil {
 		err = classify(ctx, err)
@@ -266,12 +284,12 @@ const (
 // await runs do on a goroutine of its own and waits for the timeout at most.
 // What is left running then is bounded by maxAbandoned and ends when the KMS
 // keeps its promise to return soon after its context is done.
-func await[T any](ctx context.Context, g *region, do func(context.Context) (T, error), discard func(T)) (T, error) {
+func await[T any](ctx context.Context, s *site, do func(context.Context) (T, error), discard func(T)) (T, error) {
 	type result struct {
 		v   T
 		err error
 	}
-	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var state atomic.Int32
 	done := make(chan result, 1)
@@ -282,19 +300,19 @@ func await[T any](ctx context.Context, g *region, do func(context.Context) (T, e
 			return
 		}
 		discard(v)
-		g.abandoned.Add(-1)
+		s.abandoned.Add(-1)
 	}()
 	select {
 	case r := <-done:
 		return r.v, r.err
 	case <-ctx.Done():
 	}
-	g.abandoned.Add(1)
+	s.abandoned.Add(1)
 	if state.CompareAndSwap(callRunning, callAbandoned) {
 		var none T
 		return none, ctx.Err()
 	}
-	g.abandoned.Add(-1)
+	s.abandoned.Add(-1)
 	r := <-done
 	return r.v, r.err
 }

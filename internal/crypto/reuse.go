@@ -30,7 +30,7 @@ type kept struct {
 	key      *dataKey
 	policy   Policy
 	born     time.Time
-	decision uint64 // of the ring, when it was made
+	decision uint64 // of its keyset, when it was made
 	messages int
 	bytes    int64
 	expiry   *time.Timer
@@ -45,7 +45,7 @@ type reuse struct {
 
 // take counts a value of n bytes against the partition's key and returns a
 // copy of it, nil where there is none that may seal it.
-func (u *reuse) take(p partition, policy Policy, n int64, r *Ring, now time.Time) *dataKey {
+func (u *reuse) take(p partition, policy Policy, n int64, keys *Keyset, now time.Time) *dataKey {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	k := u.keys[p]
@@ -53,7 +53,7 @@ func (u *reuse) take(p partition, policy Policy, n int64, r *Ring, now time.Time
 		return nil
 	}
 	age := now.Sub(k.born)
-	if k.policy != policy || k.decision != r.decisions.Load() || age < 0 || age >= policy.MaxAge || !policy.fits(k.messages, k.bytes, n) {
+	if k.policy != policy || k.decision != keys.decisions.Load() || age < 0 || age >= policy.MaxAge || !policy.fits(k.messages, k.bytes, n) {
 		u.dropLocked(p, k)
 		return nil
 	}
@@ -190,7 +190,7 @@ func (b *batch) plan(i int, open map[partition]*slot) {
 	}
 	t := open[p]
 	if t == nil {
-		if k := b.sealer.reuse.take(p, v.Policy, n, b.sealer.ring, b.sealer.now()); k != nil {
+		if k := b.sealer.reuse.take(p, v.Policy, n, b.sealer.ring.For(p.tenant), b.sealer.now()); k != nil {
 			b.keys[i] = k
 			b.taken = append(b.taken, k)
 			return
@@ -229,9 +229,10 @@ func (b *batch) fetch(ctx context.Context, slots []*slot) error {
 	ring := b.sealer.ring
 	return ring.each(len(slots), func(i int) error {
 		t := slots[i]
-		t.decision, t.born = ring.decisions.Load(), b.sealer.now()
+		keys := ring.For(t.partition.tenant)
+		t.decision, t.born = keys.decisions.Load(), b.sealer.now()
 		var err error
-		t.key, err = ring.newDataKey(ctx, t.partition)
+		t.key, err = keys.newDataKey(ctx, t.partition)
 		return err
 	})
 }

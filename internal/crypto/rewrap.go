@@ -14,7 +14,7 @@ import (
 var errCopyLost = errors.New("crypto: a rewrap would lose a key copy")
 
 // Rewrap adds the copies that a message lacks in this ring. The data key, its
-// context and, byte for byte, every copy under a present key of the ring stay.
+// context and, byte for byte, every copy under a present key of its tenant's stay.
 // Copies under other keys, former ones and those of regions that have left, go
 // when every region has its own and not before, as far as a message has room
 // for them: what opened in a region opens there still. The result is a new
@@ -35,10 +35,11 @@ func (s *Sealer) Rewrap(ctx context.Context, message []byte) (Sealed, error) {
 	if !m.belongs(p) {
 		return Sealed{}, fmt.Errorf("%w: encryption context", ErrAuthentication)
 	}
-	if _, missing := s.ring.Copies(m); len(missing) == 0 && !s.ring.hasStranger(m) {
+	keys := s.ring.For(p.tenant)
+	if _, missing := keys.Copies(m); len(missing) == 0 && !keys.hasStranger(m) {
 		return Sealed{}, ErrNothingToAdd
 	}
-	u := s.ring.unwrap(ctx, m, p.typ == tenantSecretType)
+	u := keys.unwrap(ctx, m, p.typ == tenantSecretType)
 	if u.Err != nil {
 		return Sealed{}, u.Err
 	}
@@ -48,11 +49,11 @@ func (s *Sealer) Rewrap(ctx context.Context, message []byte) (Sealed, error) {
 		return Sealed{}, err
 	}
 	defer clear(content)
-	k, err := s.ring.extend(ctx, m, u.Key)
+	k, err := keys.extend(ctx, m, u.Key)
 	if err != nil {
 		return Sealed{}, err
 	}
-	if s.ring.loses(m.keys, k.wrapping.keys) {
+	if keys.loses(m.keys, k.wrapping.keys) {
 		return Sealed{}, errCopyLost
 	}
 	return s.reseal(content, k)
@@ -69,34 +70,34 @@ func (s *Sealer) reseal(content []byte, k *dataKey) (Sealed, error) {
 
 // extend lists the copies under the ring's present keys, in its order, with new
 // ones where there were none, then what must not be dropped yet.
-func (r *Ring) extend(ctx context.Context, m *Message, key secret.Key) (*dataKey, error) {
+func (ks *Keyset) extend(ctx context.Context, m *Message, key secret.Key) (*dataKey, error) {
 	k := &dataKey{id: m.DataKey(), key: key}
 	k.wrapping.context = m.context
-	c := copying{key: key, ec: m.Context(), made: make([][]byte, len(r.order))}
-	r.encryptMissing(ctx, m, c)
+	c := copying{key: key, ec: m.Context(), made: make([][]byte, len(ks.order))}
+	ks.encryptMissing(ctx, m, c)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("crypto: rewrap: %w", err)
 	}
-	for _, g := range r.regions {
+	for _, g := range ks.regions {
 		if err := k.keepOrAdd(copyUnder(m.keys, g.key), g, c.made[g.rank]); err != nil {
 			return nil, err
 		}
 	}
-	k.present, k.missing = r.split(k.wrapping.keys)
-	before, _ := r.Copies(m)
-	if len(k.present) == len(before) && (len(k.missing) > 0 || !r.hasStranger(m)) {
+	k.present, k.missing = ks.split(k.wrapping.keys)
+	before, _ := ks.Copies(m)
+	if len(k.present) == len(before) && (len(k.missing) > 0 || !ks.hasStranger(m)) {
 		return nil, ErrNothingToAdd
 	}
 	if len(k.missing) > 0 {
-		r.keepOthers(k, m)
+		ks.keepOthers(k, m)
 	}
 	return k, nil
 }
 
 // keepOthers keeps the message's copies under other keys: those that a region
 // of the ring needs, of which there is always room for one each, before the rest.
-func (r *Ring) keepOthers(k *dataKey, m *Message) {
-	for _, g := range r.regions {
+func (ks *Keyset) keepOthers(k *dataKey, m *Message) {
+	for _, g := range ks.regions {
 		if _, has := g.copyFor(m.keys); has != nil && copyUnder(k.wrapping.keys, g.key) == nil {
 			k.keep(*has)
 		}
@@ -110,14 +111,14 @@ func (r *Ring) keepOthers(k *dataKey, m *Message) {
 
 // encryptMissing makes the copies that the message lacks where it can: all at
 // once, or in a multi-Region ring the one that serves every region.
-func (r *Ring) encryptMissing(ctx context.Context, m *Message, c copying) {
+func (ks *Keyset) encryptMissing(ctx context.Context, m *Message, c copying) {
 	var lacking []*region
-	for _, g := range r.order {
+	for _, g := range ks.order {
 		if copyUnder(m.keys, g.key) == nil {
 			lacking = append(lacking, g)
 		}
 	}
-	if r.mode == Copies {
+	if ks.ring.mode == Copies {
 		c.ask(ctx, lacking, (*region).available)
 		return
 	}
@@ -151,8 +152,8 @@ func (k *dataKey) keep(e encryptedKey) {
 }
 
 // loses reports a region that the copies served before and do not serve now.
-func (r *Ring) loses(before, now []encryptedKey) bool {
-	return slices.ContainsFunc(r.regions, func(g *region) bool {
+func (ks *Keyset) loses(before, now []encryptedKey) bool {
+	return slices.ContainsFunc(ks.regions, func(g *region) bool {
 		_, had := g.copyFor(before)
 		_, has := g.copyFor(now)
 		return had != nil && has == nil
@@ -160,8 +161,8 @@ func (r *Ring) loses(before, now []encryptedKey) bool {
 }
 
 // hasStranger reports a copy under a key that is not, or no longer, the ring's.
-func (r *Ring) hasStranger(m *Message) bool {
+func (ks *Keyset) hasStranger(m *Message) bool {
 	return slices.ContainsFunc(m.keys, func(k encryptedKey) bool {
-		return !slices.ContainsFunc(r.regions, func(g *region) bool { return k.isFor(g.key) })
+		return !slices.ContainsFunc(ks.regions, func(g *region) bool { return k.isFor(g.key) })
 	})
 }

@@ -319,7 +319,7 @@ func TestTenantSecret(t *testing.T) {
 		{"denied here", "tn_1", repaired.Message, crypto.ErrDenied, "region-1", nil},
 		{"disabled here, one copy", "tn_1", sealed.Message, crypto.ErrDisabled, "", crypto.ErrDisabled},
 		{"unreachable here", "tn_1", repaired.Message, crypto.ErrUnreachable, "region-1", nil},
-		{"another tenant's", "tn_2", sealed.Message, nil, "region-0", crypto.ErrAuthentication},
+		{"another tenant's", "tn_2", sealed.Message, nil, "", crypto.ErrAuthentication},
 		{"a value", "tn_1", mustSeal(t, s, boundValue("x")).Message, nil, "region-0", crypto.ErrAuthentication},
 		{"nothing", "tn_1", nil, nil, "", crypto.ErrMalformed},
 	} {

@@ -2,13 +2,10 @@ package crypto
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -25,11 +22,7 @@ const (
 	MultiRegion Mode = "multi_region"
 )
 
-const (
-	defaultProbeEvery = 2 * time.Second
-	// labelRing starts the hash that ring epochs record.
-	labelRing = "piivault/ring/v1"
-)
+const defaultProbeEvery = 2 * time.Second
 
 // Region is one member of a ring.
 type Region struct {
@@ -55,11 +48,31 @@ type RingConfig struct {
 	Now       func() time.Time // nil: time.Now
 	Random    io.Reader        // nil: crypto/rand; safe for concurrent use
 	Logger    zerolog.Logger
+	// Tenants have keys of their own; all others use those of Regions.
+	Tenants []TenantRegions
 	// ProbeEvery is the interval of Run's probes; 0: two seconds.
 	ProbeEvery time.Duration
 	// OnRestored is told of each region that is Up again, from a probe or a
 	// call; it must return at once. Optional.
 	OnRestored func(region string)
+}
+
+// TenantRegions are the keys that wrap one tenant's data keys, in every region
+// of the ring.
+type TenantRegions struct {
+	Tenant  string
+	Regions []TenantRegion
+}
+
+// TenantRegion is a tenant's key in one region, used by that region's KMS.
+type TenantRegion struct {
+	Name string
+	// KeyARN is no other tenant's. It is given for all regions, or for none:
+	// the tenant then uses the ring's keys, and has Former alone.
+	KeyARN string
+	// Former are ARNs whose copies of this tenant's data keys are still opened,
+	// as a Region's are; those of the ring's own keys among them, if need be.
+	Former []string
 }
 
 // RegionHealth is what the ring last learned of a region.
@@ -72,9 +85,9 @@ type RegionHealth struct {
 // Ring is the ordered set of regional KMS keys that wrap every data key. It is
 // safe for concurrent use. Until Run has probed, every region counts as Up.
 type Ring struct {
-	regions    []*region // as configured
-	order      []*region // local first
-	names      []string  // as configured
+	sites      []*site  // as configured
+	names      []string // as configured
+	local      int      // of names
 	sorted     []string
 	mode       Mode
 	minCopies  int
@@ -84,9 +97,9 @@ type Ring struct {
 	logger     zerolog.Logger
 	probeEvery time.Duration
 	onRestored func(string)
-	// decisions counts the denials that began or ended: a data key that was
-	// kept or prepared at an earlier count is dropped.
-	decisions atomic.Uint64
+
+	keys    *Keyset            // of every tenant but those below
+	tenants map[string]*Keyset // tenants with keys of their own, or with former ones
 }
 
 // NewRing validates the configuration. It calls no KMS.
@@ -115,12 +128,19 @@ func NewRing(c RingConfig) (*Ring, error) {
 	if err := r.validate(c); err != nil {
 		return nil, fmt.Errorf("crypto: ring: %w", err)
 	}
-	local := slices.Index(r.names, c.Local)
-	r.order = append([]*region{r.regions[local]}, slices.Delete(slices.Clone(r.regions), local, local+1)...)
-	for i, g := range r.order {
-		g.rank = i
+	r.local = slices.Index(r.names, c.Local)
+	for i, s := range r.sites {
+		switch {
+		case i < r.local:
+			s.rank = i + 1
+		case i > r.local:
+			s.rank = i
+		}
 	}
 	r.sorted = slices.Sorted(slices.Values(r.names))
+	if err := r.setKeys(c); err != nil {
+		return nil, fmt.Errorf("crypto: ring: %w", err)
+	}
 	r.hash = r.fingerprint()
 	return r, nil
 }
@@ -132,142 +152,80 @@ func (r *Ring) add(m Region, now func() time.Time) error {
 	if m.KMS == nil {
 		return errors.New("no KMS")
 	}
-	g := &region{name: m.Name, kms: m.KMS, timeout: m.Timeout, changed: r.changed, now: now, since: now()}
-	if g.timeout <= 0 {
-		g.timeout = defaultTimeout
+	s := &site{name: m.Name, kms: m.KMS, timeout: m.Timeout, changed: r.changed, now: now, since: now()}
+	if s.timeout <= 0 {
+		s.timeout = defaultTimeout
 	}
-	g.healthy.Store(true)
-	var err error
-	if g.key, err = parseARN(m.KeyARN); err != nil {
-		return err
-	}
-	for _, text := range m.Former {
-		former, err := parseARN(text)
-		if err != nil {
-			return fmt.Errorf("former key: %w", err)
-		}
-		g.former = append(g.former, former)
-	}
-	r.regions, r.names = append(r.regions, g), append(r.names, m.Name)
+	r.sites, r.names = append(r.sites, s), append(r.names, m.Name)
 	return nil
 }
 
 func (r *Ring) validate(c RingConfig) error {
 	switch {
-	case len(r.regions) == 0 || len(r.regions) > MaxCopies:
-		return fmt.Errorf("%d regions, not 1 to %d", len(r.regions), MaxCopies)
+	case len(r.sites) == 0 || len(r.sites) > MaxCopies:
+		return fmt.Errorf("%d regions, not 1 to %d", len(r.sites), MaxCopies)
 	case !slices.Contains(r.names, c.Local):
 		return errors.New("the local region is not a member")
 	case c.Mode != Copies && c.Mode != MultiRegion:
 		return errors.New("unknown mode")
-	case r.minCopies > len(r.regions):
+	case r.minCopies > len(r.sites):
 		return errors.New("min_copies is more than there are regions")
 	}
-	first := r.regions[0].key
-	for i, g := range r.regions {
-		if c.Mode == MultiRegion && (!first.multiRegion() || !first.opens([]byte(g.key.text))) {
-			return fmt.Errorf("%s: not a replica of the multi-Region key", g.name)
-		}
-		for _, h := range r.regions[:i] {
-			if g.key.text == h.key.text || (c.Mode == Copies && g.key.opens([]byte(h.key.text))) {
-				return fmt.Errorf("%s and %s share a key", h.name, g.name)
-			}
-		}
-	}
 	return nil
-}
-
-// fingerprint hashes the ordered regions, their ARNs and the mode.
-func (r *Ring) fingerprint() string {
-	b := appendField16([]byte(labelRing), string(r.mode))
-	for _, g := range r.regions {
-		b = appendField16(appendField16(b, g.name), g.key.text)
-	}
-	sum := sha256.Sum256(b)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // Names are the regions in the ring's order.
 func (r *Ring) Names() []string { return slices.Clone(r.names) }
 
 // Local is the region this instance runs in.
-func (r *Ring) Local() string { return r.order[0].name }
+func (r *Ring) Local() string { return r.names[r.local] }
 
 // Epoch is the configured ring epoch.
 func (r *Ring) Epoch() uint64 { return r.epoch }
 
-// Hash identifies the ordered regions, their keys and the mode, alike in every
-// region: base64url of SHA-256 (docs/design/format.md §1).
+// Hash identifies the ordered regions, their keys and the mode, and each
+// tenant's own keys, alike in every region (docs/design/format.md §1). See
+// ParseHash.
 func (r *Ring) Hash() string { return r.hash }
 
-// Health is what the ring knows of each region, in the ring's order.
-func (r *Ring) Health() []RegionHealth {
-	health := make([]RegionHealth, len(r.regions))
-	for i, g := range r.regions {
-		health[i] = g.health()
-	}
-	return health
-}
+// Health is what the ring knows of each region, in the ring's order: of its
+// KMS, and of the key that tenants without one of their own use.
+func (r *Ring) Health() []RegionHealth { return r.keys.Health() }
 
-// Copies says which regions have a copy of the message's data key under their
-// present key, and which have none: sorted, missing nil if none is. A copy
-// under a former key counts as missing: it opens, and repair replaces it.
+// Copies says which regions have a copy of the message's data key under its
+// tenant's present keys, and which have none: sorted, missing nil if none is.
+// A copy under a former key counts as missing: it opens, and repair replaces it.
 func (r *Ring) Copies(m *Message) (present, missing []string) {
-	return r.split(m.keys)
-}
-
-// split sorts the ring's names by whether a copy serves them.
-func (r *Ring) split(keys []encryptedKey) (present, missing []string) {
-	for _, g := range r.regions {
-		if copyUnder(keys, g.key) != nil {
-			present = append(present, g.name)
-		} else {
-			missing = append(missing, g.name)
-		}
-	}
-	slices.Sort(present)
-	slices.Sort(missing)
-	return present, missing
-}
-
-func (k encryptedKey) isFor(key keyARN) bool {
-	return string(k.provider) == providerID && key.opens(k.info)
-}
-
-// copyUnder finds the copy that a key opens, nil where there is none.
-func copyUnder(keys []encryptedKey, key keyARN) *encryptedKey {
-	for i := range keys {
-		if keys[i].isFor(key) {
-			return &keys[i]
-		}
-	}
-	return nil
+	return r.keysOf(m.lookup(contextTenant)).Copies(m)
 }
 
 // prompt reports that no region's KMS waits for anything at present.
 func (r *Ring) prompt() bool {
-	return !slices.ContainsFunc(r.regions, func(g *region) bool { return !g.newCall(false).inline })
+	return !slices.ContainsFunc(r.sites, func(s *site) bool { return !s.prompt() })
 }
 
-// whole reports that a data key made now would have every copy.
-func (r *Ring) whole() bool {
-	return r.mode == MultiRegion || !slices.ContainsFunc(r.regions, func(g *region) bool { return !g.healthy.Load() })
+// reachable reports that every site that a new data key needs can be asked.
+func (r *Ring) reachable() bool {
+	return r.mode == MultiRegion || !slices.ContainsFunc(r.sites, func(s *site) bool { return s.down.Load() })
 }
 
 // changed is told of every transition of a region, in no particular order when they race.
 func (r *Ring) changed(g *region, t transition) {
 	if t.decided {
-		r.decisions.Add(1)
+		g.of.decisions.Add(1)
 	}
-	if t.from == t.to {
-		return
+	if t.from != t.to {
+		level := zerolog.WarnLevel
+		if t.to == Up {
+			level = zerolog.InfoLevel
+		}
+		event := r.logger.WithLevel(level).Str("region", g.name).Str("from", string(t.from)).Str("to", string(t.to))
+		if g.of.tenant != "" { // whose own key it is
+			event = event.Str("tenant", g.of.tenant)
+		}
+		event.Msg("kms state changed")
 	}
-	level := zerolog.WarnLevel
-	if t.to == Up {
-		level = zerolog.InfoLevel
-	}
-	r.logger.WithLevel(level).Str("region", g.name).Str("from", string(t.from)).Str("to", string(t.to)).Msg("kms state changed")
-	if t.to == Up {
+	if t.from != t.to && t.to == Up || t.closed && slices.ContainsFunc(g.tenants, (*region).healthy) {
 		r.onRestored(g.name)
 	}
 }

@@ -382,7 +382,7 @@ func TestCallerGivesUp(t *testing.T) {
 				t.Errorf("seal: %v", err)
 			}
 			if i == 0 {
-				if u := s.Unwrap(ctx, []*crypto.Message{m})[0]; !errors.Is(u.Err, context.DeadlineExceeded) {
+				if u := s.Unwrap(ctx, v.Place.Tenant, []*crypto.Message{m})[0]; !errors.Is(u.Err, context.DeadlineExceeded) {
 					t.Errorf("unwrap: %v", u.Err)
 				}
 			}
@@ -607,7 +607,7 @@ func TestUnwrapBatch(t *testing.T) {
 		}
 	}
 	called := kmss[0].calls.Load()
-	unwrapped := s.Unwrap(t.Context(), messages)
+	unwrapped := s.Unwrap(t.Context(), v.Place.Tenant, messages)
 	if n := kmss[0].calls.Load() - called; n != 3 {
 		t.Errorf("%d calls, want 3", n)
 	}
@@ -620,7 +620,7 @@ func TestUnwrapBatch(t *testing.T) {
 		}
 		u.Key.Wipe()
 	}
-	if got := s.Unwrap(t.Context(), nil); len(got) != 0 {
+	if got := s.Unwrap(t.Context(), v.Place.Tenant, nil); len(got) != 0 {
 		t.Error("nothing was unwrapped into something")
 	}
 }

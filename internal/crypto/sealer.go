@@ -110,15 +110,16 @@ func (s *Sealer) seal(v Value, k *dataKey) ([]byte, error) {
 	return d.seal(), nil
 }
 
-// Unwrap opens the data key of each message, in the order given: with the
-// local region's copy, or the next region's where that KMS is unreachable,
-// throttling or timed out. ErrDenied: the local key refuses, whoever else
-// would not; ErrUnreachable and ErrThrottled may pass; ErrNoCopy: repair has
-// work to do; ErrAuthentication: the copy is not for this context. Messages
-// that share a data key cost one KMS call together.
-func (s *Sealer) Unwrap(ctx context.Context, messages []*Message) []Unwrapped {
+// Unwrap opens the data key of each message of a tenant's, in the order given:
+// with the local region's copy, or the next region's where that KMS is
+// unreachable, throttling or timed out. ErrDenied: the local key refuses,
+// whoever else would not; ErrUnreachable and ErrThrottled may pass; ErrNoCopy:
+// repair has work to do; ErrAuthentication: the copy is not for this context,
+// or the message another tenant's, whose keys are not asked. Messages that
+// share a data key cost one KMS call together.
+func (s *Sealer) Unwrap(ctx context.Context, tenant string, messages []*Message) []Unwrapped {
 	if len(messages) == 1 {
-		return []Unwrapped{s.ring.unwrap(ctx, messages[0], false)}
+		return []Unwrapped{s.ring.unwrap(ctx, tenant, messages[0], false)}
 	}
 	out := make([]Unwrapped, len(messages))
 	first := make(map[string]int, len(messages))
@@ -131,7 +132,7 @@ func (s *Sealer) Unwrap(ctx context.Context, messages []*Message) []Unwrapped {
 	}
 	_ = s.ring.each(len(leaders), func(n int) error {
 		i := leaders[n]
-		out[i] = s.ring.unwrap(ctx, messages[i], false)
+		out[i] = s.ring.unwrap(ctx, tenant, messages[i], false)
 		return nil
 	})
 	for i, m := range messages {
@@ -141,6 +142,14 @@ func (s *Sealer) Unwrap(ctx context.Context, messages []*Message) []Unwrapped {
 		}
 	}
 	return out
+}
+
+// unwrap asks the tenant's keys, and nobody's for a message of another tenant.
+func (r *Ring) unwrap(ctx context.Context, tenant string, m *Message, anyRegion bool) Unwrapped {
+	if string(m.lookup(contextTenant)) != tenant {
+		return Unwrapped{Err: fmt.Errorf("%w: another tenant's message", ErrAuthentication)}
+	}
+	return r.For(tenant).unwrap(ctx, m, anyRegion)
 }
 
 // each runs fn for 0 to n-1: in line where no KMS waits for anything, else

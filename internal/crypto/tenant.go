@@ -172,7 +172,7 @@ func (s *Sealer) OpenTenantSecret(ctx context.Context, tenant string, message []
 	if err != nil {
 		return secret.Key{}, "", "", err
 	}
-	u := s.ring.unwrap(ctx, m, true)
+	u := s.ring.unwrap(ctx, tenant, m, true)
 	if u.Err != nil {
 		return secret.Key{}, m.DataKey(), "", u.Err
 	}

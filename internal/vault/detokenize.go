@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 
 	"piivault/internal/audit"
 	"piivault/internal/authz"
@@ -82,7 +83,7 @@ func (l *lookup) release(ctx context.Context, partial bool) (DetokenizeResult, e
 		}
 	}
 	pending := l.v.Log.Append(l.entries(false))
-	unwrapped := l.v.Sealer.Unwrap(ctx, messages)
+	unwrapped := l.v.Sealer.Unwrap(ctx, l.c.Principal.Tenant, messages)
 	defer wipeKeys(unwrapped)
 	receipt, err := pending.Wait(ctx)
 	if err != nil {
@@ -147,14 +148,16 @@ func (l *lookup) followUps(s *sought, copyOf string, result *DetokenizeResult) [
 
 // open decrypts one value and masks it where that is what was granted.
 func (l *lookup) open(s *sought, u crypto.Unwrapped) Revealed {
+	if errors.Is(u.Err, crypto.ErrAuthentication) { // its key copies, or whose they are
+		return l.corrupt(s)
+	}
 	if u.Err != nil {
 		code := kmsCode(u.Err)
 		return Revealed{Err: &ItemError{Index: s.index, Code: code, Message: "No key management service opened this record's key.", Retryable: code == "kms_unavailable"}}
 	}
 	value, err := l.v.openRecord(s, u.Key)
 	if err != nil {
-		l.v.Logger.Error().Str("record", s.ref.ID).Msg("a record does not open: it is corrupt or was moved")
-		return Revealed{Err: &ItemError{Index: s.index, Code: "integrity", Message: corruptMessage}}
+		return l.corrupt(s)
 	}
 	revealed := Revealed{Type: s.record.Type, Reveal: s.decision.Reveal}
 	if revealed.Reveal == Masked {
@@ -164,6 +167,12 @@ func (l *lookup) open(s *sought, u crypto.Unwrapped) Revealed {
 		revealed.Value = s.typ.Present(value)
 	}
 	return revealed
+}
+
+// corrupt is the answer for a record that does not open though KMS works.
+func (l *lookup) corrupt(s *sought) Revealed {
+	l.v.Logger.Error().Str("record", s.ref.ID).Msg("a record does not open: it is corrupt or was moved")
+	return Revealed{Err: &ItemError{Index: s.index, Code: "integrity", Message: corruptMessage}}
 }
 
 const corruptMessage = "The stored record is corrupt or is not where it was written. Nothing of it was released."

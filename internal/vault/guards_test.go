@@ -196,7 +196,7 @@ func TestBoundValueNeedsItsToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := cfg.Sealer.Unwrap(t.Context(), []*crypto.Message{m})[0]
+	u := cfg.Sealer.Unwrap(t.Context(), r.Tenant, []*crypto.Message{m})[0]
 	place := crypto.Place{Tenant: r.Tenant, Record: r.ID, Type: r.Type, Generation: r.Generation, Subject: r.Subject, Created: r.Created, Expires: r.Expires}
 	for _, other := range []secret.Text{{}, w.token(w.a, "email", "ann@example.com")} {
 		if _, err := cfg.Sealer.Open(u.Key, m, place, other); !errors.Is(err, crypto.ErrAuthentication) {

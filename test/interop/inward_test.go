@@ -173,7 +173,7 @@ func open(t *testing.T, s *crypto.Sealer, message []byte, c theirs) (secret.Plai
 	if err != nil {
 		return secret.Plaintext{}, err
 	}
-	u := s.Unwrap(t.Context(), []*crypto.Message{m})[0]
+	u := s.Unwrap(t.Context(), c.at.Tenant, []*crypto.Message{m})[0]
 	if u.Err != nil {
 		return secret.Plaintext{}, u.Err
 	}

@@ -69,7 +69,7 @@ func opens(tb testing.TB, s *crypto.Sealer, message []byte, v crypto.Value) stri
 	if err != nil {
 		tb.Fatal(err)
 	}
-	u := s.Unwrap(tb.Context(), []*crypto.Message{m})[0]
+	u := s.Unwrap(tb.Context(), v.Place.Tenant, []*crypto.Message{m})[0]
 	if u.Err != nil {
 		tb.Fatal(u.Err)
 	}
@@ -204,7 +204,7 @@ func TestDecisionsAreNotFaults(t *testing.T) {
 		wantMissing(t, seal(t, sealer, v), here)
 		m, err := crypto.Parse(before[0].Message)
 		check(t, err)
-		if u := sealer.Unwrap(t.Context(), []*crypto.Message{m})[0]; !errors.Is(u.Err, test.want) {
+		if u := sealer.Unwrap(t.Context(), v.Place.Tenant, []*crypto.Message{m})[0]; !errors.Is(u.Err, test.want) {
 			t.Errorf("%s: %v", name, u.Err)
 		}
 		if states := health(r); states[here] != crypto.Denied {

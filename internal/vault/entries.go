@@ -80,8 +80,10 @@ func decided(e *audit.Entry, d authz.Decision) {
 	}
 }
 
-// decider asks the policies once per distinct question of a batch.
-// All of a batch is decided by one set, whatever is reloaded meanwhile.
+// decider asks the policies once per distinct question of a batch that they
+// permit; a denial is decided anew for each item, so that many denied tokens
+// take as long as many unknown ones. All of a batch is decided by one set,
+// whatever is reloaded meanwhile.
 type decider struct {
 	policies *authz.Policies
 	c        Call
@@ -95,6 +97,9 @@ func (d *decider) decide(r authz.Request) authz.Decision {
 		return found
 	}
 	decision := d.policies.Decide(d.c.Principal, r)
+	if !decision.Allowed {
+		return decision
+	}
 	if d.memo == nil {
 		d.memo = make(map[authz.Request]authz.Decision, 1)
 	}

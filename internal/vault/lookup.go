@@ -21,6 +21,7 @@ const remoteTimeout = 2 * time.Second
 type sought struct {
 	index    int
 	token    secret.Text
+	kind     string // the type that the token's text names, "" for none
 	hint     string
 	ref      store.Ref
 	reveal   Reveal
@@ -60,7 +61,7 @@ func (l *lookup) add(i int, token secret.Text, keys *crypto.TenantKeys) {
 	if err != nil {
 		return
 	}
-	s.hint = parsed.Hint
+	s.kind, s.hint = parsed.Type, parsed.Hint
 	s.ref.Generations = l.v.hasGenerations(parsed)
 }
 
@@ -87,6 +88,11 @@ func (l *lookup) find(ctx context.Context) error {
 		l.judge(&l.items[i], states[i])
 	}
 	l.findElsewhere(ctx)
+	for i := range l.items {
+		if s := &l.items[i]; s.decision.PolicySet == "" {
+			l.decideInVain(s)
+		}
+	}
 	return nil
 }
 
@@ -106,10 +112,7 @@ func (l *lookup) judge(s *sought, state store.State) {
 		s.outcome = audit.Expired
 		return
 	}
-	s.decision = l.decider.decide(authz.Request{
-		Action: l.action, Reveal: s.reveal, Purpose: l.purpose, Ticket: l.ticket, Time: l.now.Unix(),
-		Type: s.record.Type, Subject: s.record.Subject, AgeDays: (l.now.UnixMilli() - s.record.Created) / dayMillis,
-	})
+	s.decision = l.decider.decide(l.request(s.reveal, s.record))
 	// A type that is configured no more has no mask and no rules to go by.
 	if !s.decision.Allowed || s.typ == nil {
 		s.outcome = audit.Denied
@@ -122,6 +125,29 @@ func (l *lookup) judge(s *sought, state store.State) {
 	}
 	s.message, s.outcome = m, audit.Authorized
 }
+
+// request asks the policies about a record.
+func (l *lookup) request(reveal Reveal, r *store.Record) authz.Request {
+	return authz.Request{
+		Action: l.action, Reveal: reveal, Purpose: l.purpose, Ticket: l.ticket, Time: l.now.Unix(),
+		Type: r.Type, Subject: r.Subject, AgeDays: (l.now.UnixMilli() - r.Created) / dayMillis,
+	}
+}
+
+// decideInVain asks the policies about a token that there is nothing to decide
+// about, as if it were of a record made now, of the type that its text names:
+// else the time of the answer would tell it from one that is denied. Of what
+// they say only which set it was is kept.
+func (l *lookup) decideInVain(s *sought) {
+	r := store.Record{Type: s.kind, Subject: s.ref.ID, Created: l.now.UnixMilli()}
+	if r.Type == "" {
+		r.Type = strangeType
+	}
+	s.decision = authz.Decision{PolicySet: l.decider.decide(l.request(s.reveal, &r)).PolicySet}
+}
+
+// strangeType stands for the type of what is no token at all.
+const strangeType = "unknown"
 
 const dayMillis = 24 * 60 * 60 * 1000
 
@@ -152,8 +178,9 @@ func (l *lookup) findElsewhere(ctx context.Context) {
 // settled reports that no other region can change a token's outcome.
 func (s *sought) settled() bool { return s.outcome == audit.Authorized || s.outcome == audit.Failed }
 
-// findIn asks one region. A caller that keeps asking for what exists nowhere
-// exhausts the budget of misses and is told to come back later.
+// findIn asks one region. A caller that keeps asking for what it gets nowhere,
+// denied and erased as much as unknown, exhausts the budget of misses and is
+// told to come back later.
 func (l *lookup) findIn(ctx context.Context, remote RegionTable, refs []store.Ref, items []*sought) {
 	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
 	defer cancel()
@@ -170,7 +197,7 @@ func (l *lookup) findIn(ctx context.Context, remote RegionTable, refs []store.Re
 		case s.mayBe(states[i]):
 			l.judge(s, states[i])
 		}
-		if err == nil && s.outcome == audit.NotFound {
+		if err == nil && !s.settled() {
 			missed++
 		}
 	}
@@ -190,6 +217,7 @@ var errMisses = errors.New("vault: the budget of misses is spent")
 func (l *lookup) entry(s *sought) audit.Entry {
 	e := l.v.entry(l.c, string(l.action), s.outcome)
 	e.Record, e.Purpose, e.Ticket, e.Reveal, e.Budget = s.ref.ID, l.purpose, l.ticket, string(s.reveal), budgetState(l.remaining)
+	e.PolicySet = s.decision.PolicySet
 	if s.record != nil {
 		e.Generation, e.Type, e.Subject = s.record.Generation, s.record.Type, s.record.Subject
 		decided(&e, s.decision)

@@ -1,6 +1,8 @@
 package dynamo
 
 import (
+	"context"
+
 	"piivault/internal/audit"
 	"piivault/internal/dynamo"
 )
@@ -9,7 +11,13 @@ import (
 const (
 	Window       = window
 	PerPartition = perPartition
+	Patient      = patient
 )
+
+// End closes a log with a hole at a place.
+func (c *Config) End(ctx context.Context, log audit.LogName, hole uint64) error {
+	return c.end(ctx, log, hole)
+}
 
 func BlockKey(log audit.LogName, number uint64) dynamo.Key { return blockKey(log, number) }
 

@@ -119,7 +119,7 @@ func (l *Log) write(g *group) {
 
 // attempt writes the group's blocks and waits for the group before.
 func (l *Log) attempt(ctx context.Context, g *group) error {
-	err := dynamo.Each(ctx, len(g.blocks), func(ctx context.Context, i int) error { return l.put(ctx, g.blocks[i]) })
+	err := dynamo.Each(ctx, len(g.blocks), func(ctx context.Context, i int) error { return l.put(ctx, l.name, g.blocks[i]) })
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -55,6 +56,7 @@ type followed struct {
 	end   uint64    // blocks from here on do not count; MaxUint64 while unknown
 	look  time.Time // when to look next
 	pause time.Duration
+	stuck time.Time // since when there are blocks behind a hole; zero: there are none
 }
 
 func newIndexer(l *Log) *indexer {
@@ -198,18 +200,18 @@ func (x *indexer) index(ctx context.Context, log audit.LogName, f *followed) err
 		if err := x.hold(ctx, log, f); err != nil || !f.ours {
 			return err
 		}
-		next, items, full, err := x.collect(ctx, log, f.next, end)
+		got, err := x.collect(ctx, log, f.next, end)
 		if err == nil {
-			err = x.db.BatchWrite(ctx, x.table, items)
+			err = x.db.BatchWrite(ctx, x.table, got.rows.encode(log))
 		}
 		if err != nil {
 			return fmt.Errorf("index log %v: %w", log, err)
 		}
-		found := next > f.next
-		f.next = next
+		found := got.next > f.next
+		f.next = got.next
 		f.rest(x.log.config.Now(), found)
-		if !full {
-			return x.saveIf(ctx, found, log, f)
+		if !got.full {
+			return errors.Join(x.saveIf(ctx, found, log, f), x.abandoned(ctx, log, f, got.behind && !found))
 		}
 	}
 }
@@ -240,20 +242,34 @@ func (f *followed) rest(now time.Time, found bool) {
 	f.look = now.Add(f.pause)
 }
 
+// collected is what a pass over a log found.
+type collected struct {
+	rows   rows
+	next   uint64 // the first block that it did not come to
+	full   bool   // there may be more
+	behind bool   // there is a block behind a hole
+}
+
 // collect gathers rows of the blocks from next on that follow each other: one
 // behind a hole is not durable here yet.
-func (x *indexer) collect(ctx context.Context, log audit.LogName, next, end uint64) (_ uint64, items []dynamo.Write, full bool, err error) {
-	var r rows
-	err = x.log.blocks(ctx, log, next, func(number uint64, block []byte) (bool, error) {
-		if block == nil || number != next || number >= end {
+func (x *indexer) collect(ctx context.Context, log audit.LogName, next, end uint64) (collected, error) {
+	c := collected{next: next}
+	err := x.log.blocks(ctx, log, next, func(number uint64, block []byte) (bool, error) {
+		switch {
+		case number >= end:
+			return false, nil
+		case block == nil: // a fence: whether there is a block behind it matters
+			return true, nil
+		case number != c.next:
+			c.behind = true
 			return false, nil
 		}
-		next++
-		if err := r.addBlock(log, number, block); err != nil {
+		c.next++
+		if err := c.rows.addBlock(log, number, block); err != nil {
 			x.logger.Error().Err(err).Stringer("log", log).Uint64("block", number).Msg("audit block cannot be indexed")
 		}
-		full = len(r.postings) >= maxPostings
-		return !full, nil
+		c.full = len(c.rows.postings) >= maxPostings
+		return !c.full, nil
 	})
-	return next, r.encode(log), full, err
+	return c, err
 }

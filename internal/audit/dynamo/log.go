@@ -125,7 +125,7 @@ func (l *Log) first(ctx context.Context, claim *audit.Claim) error {
 	}
 	l.writer.Add(&leaves)
 	g := l.flush(nil)
-	if err := l.put(ctx, g.blocks[0]); err != nil {
+	if err := l.put(ctx, l.name, g.blocks[0]); err != nil {
 		return err
 	}
 	l.durable.Store(1)
@@ -236,10 +236,10 @@ type block struct {
 
 // put writes a block unless another has its place. What is there and is equal
 // was written by an attempt that got no answer.
-func (l *Log) put(ctx context.Context, b block) error {
-	item := blockKey(l.name, b.number).Item()
+func (s Stored) put(ctx context.Context, log audit.LogName, b block) error {
+	item := blockKey(log, b.number).Item()
 	item[attrBlock] = dynamo.Bytes(b.bytes)
-	there, _, err := l.Client.PutNew(ctx, l.Table, item)
+	there, _, err := s.Client.PutNew(ctx, s.Table, item)
 	if err != nil || there == nil {
 		return err
 	}

@@ -19,26 +19,34 @@ const window = audit.MaxBehind
 // log for good: the fence at its first free place lets no process that still
 // writes it, paused perhaps, acknowledge anything after.
 func (c *Config) begin(ctx context.Context) (audit.Claim, error) {
-	claim := audit.Claim{
-		Log:          audit.LogName{Region: c.Client.Region(), Instance: c.Instance, Epoch: 1},
-		Time:         c.Now().UnixMilli(),
-		PreviousRoot: audit.EmptyRoot(),
-	}
-	if err := claim.Log.Validate(); err != nil {
+	first := audit.LogName{Region: c.Client.Region(), Instance: c.Instance, Epoch: 1}
+	if err := first.Validate(); err != nil {
 		return audit.Claim{}, err
 	}
-	if _, err := io.ReadFull(c.Random, claim.Nonce[:]); err != nil {
-		return audit.Claim{}, fmt.Errorf("nonce: %w", err)
-	}
-	last, err := c.lastClaim(ctx, claim.Log)
+	last, err := c.lastClaim(ctx, first)
 	if err != nil {
 		return audit.Claim{}, err
 	}
 	if last != nil {
-		claim.Log.Epoch = last.Log.Epoch + 1
-		if err := c.previous(ctx, last, &claim); err != nil {
-			return audit.Claim{}, fmt.Errorf("end of log %v: %w", last.Log, err)
-		}
+		return c.succeed(ctx, last)
+	}
+	return c.claim(ctx, audit.Claim{Log: first, PreviousRoot: audit.EmptyRoot()})
+}
+
+// succeed ends a log and claims the epoch after it.
+func (c *Config) succeed(ctx context.Context, last *audit.Claim) (audit.Claim, error) {
+	claim := audit.Claim{Log: last.Log, PreviousRoot: audit.EmptyRoot()}
+	claim.Log.Epoch++
+	if err := c.previous(ctx, last, &claim); err != nil {
+		return audit.Claim{}, fmt.Errorf("end of log %v: %w", last.Log, err)
+	}
+	return c.claim(ctx, claim)
+}
+
+func (c *Config) claim(ctx context.Context, claim audit.Claim) (audit.Claim, error) {
+	claim.Time = c.Now().UnixMilli()
+	if _, err := io.ReadFull(c.Random, claim.Nonce[:]); err != nil {
+		return audit.Claim{}, fmt.Errorf("nonce: %w", err)
 	}
 	return claim, c.putClaim(ctx, &claim)
 }
@@ -88,13 +96,11 @@ func (c *Config) previous(ctx context.Context, last, claim *audit.Claim) error {
 		if err != nil {
 			return err
 		}
-		fence := blockKey(last.Log, blocks).Item()
-		fence[attrFence] = dynamo.Int(1)
-		there, _, err := c.Client.PutNew(ctx, c.Table, fence)
+		fenced, err := c.fence(ctx, last.Log, blocks)
 		if err != nil {
 			return err
 		}
-		if there != nil && !dynamo.Read(there).Has(attrFence) {
+		if !fenced {
 			continue // a block came first
 		}
 		if blocks == 0 {
@@ -107,6 +113,14 @@ func (c *Config) previous(ctx context.Context, last, claim *audit.Claim) error {
 		claim.PreviousBlocks, claim.PreviousSize, claim.PreviousRoot = blocks, end.First+uint64(end.Count), end.Root
 		return nil
 	}
+}
+
+// fence ends a log at a place, unless there is a block.
+func (c *Config) fence(ctx context.Context, log audit.LogName, number uint64) (bool, error) {
+	item := blockKey(log, number).Item()
+	item[attrFence] = dynamo.Int(1)
+	there, _, err := c.Client.PutNew(ctx, c.Table, item)
+	return err == nil && (there == nil || dynamo.Read(there).Has(attrFence)), err
 }
 
 // tail is the last block that counts, checked against its root, the block

@@ -5,11 +5,6 @@ import (
 	"slices"
 	"testing/synctest"
 	"time"
-
-	"github.com/rs/zerolog"
-
-	auditdynamo "piivault/internal/audit/dynamo"
-	"piivault/internal/dynamo"
 )
 
 const (
@@ -360,35 +355,8 @@ func (w *World) heal() {
 			w.restart(r)
 		}
 	}
-	w.endLogs()
 	w.until("clients are answered", func() bool { return w.oracle.clients() == 0 })
 	w.oracle.final()
-}
-
-// endLogs begins and ends another life of each instance that is gone for good:
-// a log that ended in a crash, behind a hole, is whole only for who knows from
-// the claim of its successor where it ends.
-func (w *World) endLogs() {
-	for _, r := range w.regions {
-		for _, i := range r.instances {
-			if i.life == 0 || slices.Contains(w.members(w.epoch), r) {
-				continue
-			}
-			client, err := dynamo.New(dynamo.Config{Region: r.name, Data: r.db})
-			if err != nil {
-				w.oracle.violatef("end the log of %s: %v", i.name, err)
-				return
-			}
-			log, err := auditdynamo.Open(w.life, auditdynamo.Config{
-				Client: client, Table: "audit", Index: "audit-index", Instance: i.host, Random: w.stream(i.host + " end"), Now: time.Now, Logger: zerolog.Nop(),
-			})
-			if err != nil {
-				w.oracle.violatef("end the log of %s: %v", i.name, err)
-				return
-			}
-			log.Close()
-		}
-	}
 }
 
 // end stops every instance and waits for its goroutines.

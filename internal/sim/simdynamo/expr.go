@@ -234,14 +234,22 @@ func compareNumbers(a, b string) (int, error) {
 	return cmp.Compare(u, v), nil
 }
 
-// update applies "SET a = :v, …" or "REMOVE a, …".
+// update applies "SET a = :v, b = b + :n, …" or "REMOVE a, …".
 func update(item dynamo.Item, text string, s scope) error {
 	verb, rest, _ := strings.Cut(text, " ")
 	for part := range strings.SplitSeq(rest, ",") {
 		name, operand, assigns := strings.Cut(part, "=")
 		name = s.name(strings.TrimSpace(name))
-		value, known := s.values[strings.TrimSpace(operand)]
+		operand = strings.TrimSpace(operand)
+		of, more, adds := strings.Cut(operand, " + ")
+		value, known := s.values[operand]
 		switch {
+		case verb == "SET" && adds:
+			sum, err := add(item[s.name(of)], s.values[more])
+			if err != nil {
+				return fmt.Errorf("%w: %q", err, text)
+			}
+			item[name] = sum
 		case verb == "REMOVE" && !assigns:
 			delete(item, name)
 		case verb == "SET" && assigns && known:
@@ -251,4 +259,18 @@ func update(item dynamo.Item, text string, s scope) error {
 		}
 	}
 	return nil
+}
+
+func add(a, b types.AttributeValue) (types.AttributeValue, error) {
+	x, isX := a.(*types.AttributeValueMemberN)
+	y, isY := b.(*types.AttributeValueMemberN)
+	if !isX || !isY {
+		return nil, errExpression
+	}
+	m, errM := strconv.ParseInt(x.Value, 10, 64)
+	n, errN := strconv.ParseInt(y.Value, 10, 64)
+	if err := errors.Join(errM, errN); err != nil {
+		return nil, errExpression
+	}
+	return dynamo.Int(m + n), nil
 }

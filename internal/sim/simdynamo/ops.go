@@ -94,10 +94,15 @@ func (r *Region) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _
 	if err != nil {
 		return nil, err
 	}
+	old := clone(t.rows[key].Item)
 	if !ok {
-		return nil, &types.ConditionalCheckFailedException{}
+		failed := &types.ConditionalCheckFailedException{}
+		if in.ReturnValuesOnConditionCheckFailure == types.ReturnValuesOnConditionCheckFailureAllOld {
+			failed.Item = old
+		}
+		return nil, failed
 	}
-	item := clone(t.rows[key].Item)
+	item := clone(old)
 	if item == nil {
 		item = key.Item()
 	}
@@ -105,7 +110,11 @@ func (r *Region) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _
 		return nil, err
 	}
 	r.write(t, key, item)
-	return &dynamodb.UpdateItemOutput{}, nil
+	out := &dynamodb.UpdateItemOutput{}
+	if in.ReturnValues == types.ReturnValueAllOld {
+		out.Attributes = old
+	}
+	return out, nil
 }
 
 // TransactWriteItems implements dynamo.Data for puts and condition checks.

@@ -28,7 +28,7 @@ type CoverageResult struct {
 	Records       int
 	Unreadable    int // records that no region can open now
 	Degraded      int // records that lack some region's copy
-	Outdated      int // records of older ring epochs
+	Outdated      int // records that an older ring wrapped for other keys
 	TenantSecrets int
 	Regions       []RegionCoverage // in the ring's order
 }
@@ -57,7 +57,10 @@ func (v *Vault) Coverage(ctx context.Context, c Call) (CoverageResult, error) {
 		return CoverageResult{}, err
 	}
 	count := v.newCoverage()
-	err := count.secrets(ctx)
+	var err error
+	if count.rings, err = v.rings(ctx); err == nil {
+		err = count.secrets(ctx)
+	}
 	if err == nil {
 		err = count.scan(ctx)
 	}
@@ -78,9 +81,10 @@ func (v *Vault) Coverage(ctx context.Context, c Call) (CoverageResult, error) {
 
 // coverage is a count under way.
 type coverage struct {
-	v   *Vault
-	now int64
-	up  []string // regions whose key opens now
+	v     *Vault
+	now   int64
+	rings rings
+	up    map[string][]string // by tenant with keys of its own, "" for all others: regions whose key opens now
 
 	mu             sync.Mutex // guards the result
 	CoverageResult            // what was counted
@@ -91,18 +95,28 @@ func (v *Vault) newCoverage() *coverage {
 	c := &coverage{v: v, now: now.UnixMilli(), CoverageResult: CoverageResult{CountedAt: now, Epoch: v.Ring.Epoch()}}
 	for _, h := range v.Ring.Health() {
 		c.Regions = append(c.Regions, RegionCoverage{Name: h.Name, KMS: kmsState(h.State)})
-		if h.State == crypto.Up {
-			c.up = append(c.up, h.Name)
+	}
+	c.up = map[string][]string{}
+	for _, tenant := range append(v.Ring.Tenants(), "") {
+		c.up[tenant] = nil // has keys of its own, whether they open or not
+		for _, h := range v.Ring.For(tenant).Health() {
+			if h.State == crypto.Up {
+				c.up[tenant] = append(c.up[tenant], h.Name)
+			}
 		}
 	}
 	return c
 }
 
 // lostWith says for each region whether it is the last that opens what lacks
-// these copies, and whether anything does.
-func (c *coverage) lostWith(missing []string, lost func(region int)) (readable bool) {
+// these copies of a tenant's, and whether anything does.
+func (c *coverage) lostWith(tenant string, missing []string, lost func(region int)) (readable bool) {
+	up, own := c.up[tenant]
+	if !own {
+		up = c.up[""]
+	}
 	var open []string
-	for _, region := range c.up {
+	for _, region := range up {
 		if !slices.Contains(missing, region) {
 			open = append(open, region)
 		}
@@ -124,7 +138,7 @@ func (c *coverage) secrets(ctx context.Context) error {
 		for _, item := range items {
 			after = item.ID
 			c.TenantSecrets++
-			c.lostWith(c.v.missingIn(item.Body), func(i int) { c.Regions[i].SecretsIfLost++ })
+			c.lostWith(item.ID, c.v.missingIn(item.Body), func(i int) { c.Regions[i].SecretsIfLost++ })
 		}
 		if len(items) < repairPage {
 			return nil
@@ -161,7 +175,8 @@ func (c *coverage) rows(ctx context.Context, rows []store.Row) error {
 			continue
 		}
 		missing := row.Missing
-		if row.RingEpoch != c.Epoch { // its row speaks of another ring
+		outdated := c.v.outdated(c.rings, row.Tenant, row.RingEpoch)
+		if outdated || row.RingEpoch > c.Epoch { // its row speaks of another ring
 			r, _, err := c.v.local.Get(ctx, row.Key)
 			if err != nil {
 				return err
@@ -171,16 +186,16 @@ func (c *coverage) rows(ctx context.Context, rows []store.Row) error {
 			}
 			missing = c.v.missingIn(r.Message)
 		}
-		c.add(row, missing)
+		c.add(row, missing, outdated)
 	}
 	return nil
 }
 
-func (c *coverage) add(row store.Row, missing []string) {
+func (c *coverage) add(row store.Row, missing []string, outdated bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.Records++
-	if row.RingEpoch < c.Epoch {
+	if outdated {
 		c.Outdated++
 	}
 	if len(missing) > 0 {
@@ -191,7 +206,7 @@ func (c *coverage) add(row store.Row, missing []string) {
 			c.Regions[i].MissingCopies++
 		}
 	}
-	if !c.lostWith(missing, func(i int) { c.Regions[i].IfLost++ }) {
+	if !c.lostWith(row.Tenant, missing, func(i int) { c.Regions[i].IfLost++ }) {
 		c.Unreadable++
 	}
 }

@@ -19,15 +19,16 @@ func (v *Vault) Types(context.Context, Call) ([]TypeInfo, error) {
 	return out, nil
 }
 
-// Regions tells the ring's state as this instance sees it, and how many
+// Regions tells the ring's state as this instance sees it, by the keys of the
+// caller's tenant (of none: by those that most tenants share), and how many
 // records of this region's table miss key copies. Every credential may ask.
-func (v *Vault) Regions(ctx context.Context, _ Call) (RegionsResult, error) {
+func (v *Vault) Regions(ctx context.Context, c Call) (RegionsResult, error) {
 	missing, total, err := v.local.CountDegraded(ctx, degradedCount)
 	if err != nil {
 		return RegionsResult{}, unavailable("unavailable", err)
 	}
 	result := RegionsResult{Local: v.region, DegradedRecords: total}
-	for _, h := range v.Ring.Health() {
+	for _, h := range v.Ring.For(c.Principal.Tenant).Health() {
 		result.Regions = append(result.Regions, RegionInfo{Name: h.Name, KMS: kmsState(h.State), MissingCopies: missing[h.Name]})
 	}
 	return result, nil

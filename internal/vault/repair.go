@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,8 @@ type reconciler struct {
 	limiter *rate.Limiter // records a second
 
 	restored atomic.Bool // a region came back: what could not be repaired may be now
+
+	rings rings // as of the beginning of the pass
 
 	// Of the loop's goroutine: when the latest run of passes that found no
 	// record of an older ring epoch began, and until when the next scan waits,
@@ -114,11 +117,14 @@ func (r *reconciler) pass(ctx context.Context) {
 		r.v.Logger.Warn().Uint64("epoch", r.v.Ring.Epoch()).Msg("a newer key ring is in use: repair is left to its instances")
 		return
 	}
+	if r.rings, err = r.v.rings(ctx); err != nil {
+		r.warn(ctx, err, "which key rings there were cannot be read now")
+		return
+	}
 	if err := r.tenantSecrets(ctx); err != nil {
 		r.warn(ctx, err, "tenant secrets cannot be repaired now")
 	}
-	if r.v.localDenied() {
-		r.v.Logger.Warn().Msg("this region's key refuses: records are left to other regions' repair")
+	if !r.mayOpen() {
 		return
 	}
 	r.gaps(ctx)
@@ -139,19 +145,41 @@ func (r *reconciler) warn(ctx context.Context, err error, message string) {
 	}
 }
 
+// mayOpen reports that some tenant's key in this region does not refuse, and
+// tells of those that do.
+func (r *reconciler) mayOpen() bool {
+	tenants := r.v.Ring.Tenants()
+	refusing := 0
+	for _, tenant := range tenants {
+		if r.v.localDenied(tenant) {
+			refusing++
+		}
+	}
+	if refusing > 0 {
+		r.v.Logger.Warn().Int("tenants", refusing).Msg("tenants' keys in this region refuse: their records are left to other regions' repair")
+	}
+	if !r.v.localDenied("") {
+		return true
+	}
+	r.v.Logger.Warn().Msg("this region's key refuses: records are left to other regions' repair")
+	return refusing < len(tenants)
+}
+
 // gaps repairs what misses the copy of a region that answers.
 func (r *reconciler) gaps(ctx context.Context) {
-	for _, h := range r.v.Ring.Health() {
-		if h.State != crypto.Up {
+	tenants := append(r.v.Ring.Tenants(), "")
+	for _, region := range r.v.Ring.Names() {
+		if !slices.ContainsFunc(tenants, func(t string) bool { return r.v.Ring.For(t).State(region) == crypto.Up }) {
 			continue
 		}
-		if err := r.region(ctx, h.Name); err != nil && ctx.Err() == nil {
-			r.v.Logger.Warn().Err(err).Str("region", h.Name).Msg("records cannot be repaired now")
+		if err := r.region(ctx, region); err != nil && ctx.Err() == nil {
+			r.v.Logger.Warn().Err(err).Str("region", region).Msg("records cannot be repaired now")
 		}
 	}
 }
 
-// region walks the records that miss this region's copy. A record that cannot
+// region walks the records that miss this region's copy, of tenants whose key
+// there may make it. A record that cannot
 // be repaired is passed over, so that it does not hold up the others.
 func (r *reconciler) region(ctx context.Context, region string) error {
 	for page := (store.Page{Limit: repairPage}); ; {
@@ -159,6 +187,7 @@ func (r *reconciler) region(ctx context.Context, region string) error {
 		if err != nil {
 			return err
 		}
+		keys = slices.DeleteFunc(keys, func(k store.Key) bool { return r.v.Ring.For(k.Tenant).State(region) != crypto.Up })
 		if err := r.records(ctx, keys, func() {}); err != nil || next == "" {
 			return err
 		}
@@ -167,13 +196,16 @@ func (r *reconciler) region(ctx context.Context, region string) error {
 }
 
 // records repairs several at once, no more a second than is configured: most
-// of the time goes to waiting for the KMS, and clients use it too. done is
-// told of each that needs no more.
+// of the time goes to waiting for the KMS, and clients use it too. Those that
+// cannot be opened here are left alone. done is told of each that needs no more.
 func (r *reconciler) records(ctx context.Context, keys []store.Key, done func()) error {
 	var group errgroup.Group
 	group.SetLimit(r.v.RepairWorkers)
 	defer func() { _ = group.Wait() }() // what fails is counted, not returned
 	for _, key := range keys {
+		if r.v.localDenied(key.Tenant) {
+			continue
+		}
 		if err := r.limiter.Wait(ctx); err != nil {
 			return err
 		}

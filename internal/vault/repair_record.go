@@ -117,8 +117,8 @@ func (r *reconciler) repairRecord(ctx context.Context, key store.Key) (bool, err
 }
 
 func (r *reconciler) asItShouldBe(old *store.Record) bool {
-	epoch := r.v.Ring.Epoch()
-	return old.RingEpoch > epoch || old.RingEpoch == epoch && len(old.Missing) == 0 || r.v.awaitsDeletion(old.Expires)
+	return old.RingEpoch > r.v.Ring.Epoch() || r.v.awaitsDeletion(old.Expires) ||
+		len(old.Missing) == 0 && !r.v.outdated(r.rings, old.Tenant, old.RingEpoch)
 }
 
 // awaitsDeletion reports a record that expired so long ago that no region's

@@ -79,11 +79,10 @@ func (r *reconciler) repaired() int {
 	return r.status.Repaired
 }
 
-// localDenied: this region's key refuses, so nothing can be opened here.
-func (v *Vault) localDenied() bool {
-	return slices.ContainsFunc(v.Ring.Health(), func(h crypto.RegionHealth) bool {
-		return h.Name == v.region && h.State == crypto.Denied
-	})
+// localDenied: the tenant's key in this region refuses, so that nothing of it
+// can be opened here.
+func (v *Vault) localDenied(tenant string) bool {
+	return v.Ring.For(tenant).State(v.region) == crypto.Denied
 }
 
 func (r *reconciler) countOutdated(ctx context.Context) (n int, err error) {
@@ -94,13 +93,13 @@ func (r *reconciler) countOutdated(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// eachOutdated scans this region's table for records of older ring epochs that
-// are not waiting for their end only.
+// eachOutdated scans this region's table for records that older rings wrapped
+// for other keys and that are not waiting for their end only.
 func (r *reconciler) eachOutdated(ctx context.Context, fn func([]store.Key) error) error {
 	return r.v.scan(ctx, r.v.Ring.Epoch(), func(rows []store.Row) error {
 		keys := make([]store.Key, 0, len(rows))
 		for _, row := range rows {
-			if !r.v.awaitsDeletion(row.Expires) {
+			if r.v.outdated(r.rings, row.Tenant, row.RingEpoch) && !r.v.awaitsDeletion(row.Expires) {
 				keys = append(keys, row.Key)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"piivault/internal/authz"
@@ -28,7 +29,44 @@ func (v *Vault) newerRing(ctx context.Context) (bool, error) {
 	return len(items) > 0, err
 }
 
-// ringDone names the regions that have no record of an older ring left.
+// rings are the key rings that instances claimed, by epoch.
+type rings map[uint64]crypto.Hash
+
+// ringsPage is how many epochs are listed at once.
+const ringsPage = 100
+
+// rings reads those up to this instance's epoch.
+func (v *Vault) rings(ctx context.Context) (rings, error) {
+	known := rings{}
+	for after := ""; ; {
+		items, err := v.control.List(ctx, authz.KindRing, after, ringsPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			after = item.ID
+			if epoch, err := strconv.ParseUint(item.ID, 10, 64); err == nil {
+				known[epoch] = crypto.ParseHash(string(item.Body))
+			}
+		}
+		if len(items) < ringsPage {
+			return known, nil
+		}
+	}
+}
+
+// outdated reports that a record of a tenant's and of this ring epoch was
+// wrapped for other keys than that tenant's present ones: most ring changes
+// are everybody's, but one of a tenant's own keys is that tenant's alone.
+func (v *Vault) outdated(known rings, tenant string, epoch uint64) bool {
+	if epoch >= v.Ring.Epoch() {
+		return false
+	}
+	was, ok := known[epoch]
+	return !ok || !v.Ring.SameKeys(tenant, was)
+}
+
+// ringDone names the regions that have no record left that an older ring wrapped for other keys.
 func (v *Vault) ringDone(ctx context.Context) (regions []string, err error) {
 	prefix := ringID(v.Ring.Epoch()) + "#"
 	items, err := v.control.List(ctx, authz.KindRingDone, prefix, crypto.MaxCopies)

@@ -37,27 +37,32 @@ func dial(ctx context.Context, s *server) (*client, error) {
 // post sends body and returns the answer's, valid until the next call. Any
 // status but 200 is an error.
 func (c *client) post(path string, body []byte) ([]byte, error) {
+	status, answer, err := c.exchange(path, body)
+	if err == nil && status != "200" {
+		err = fmt.Errorf("%s answered %s: %.300s", path, status, answer)
+	}
+	return answer, err
+}
+
+// exchange sends body and returns the answer whatever its status, valid until
+// the next call.
+func (c *client) exchange(path string, body []byte) (status string, answer []byte, err error) {
 	c.request = append(c.request[:0], "POST "...)
 	c.request = append(append(c.request, path...), c.head...)
 	c.request = append(strconv.AppendInt(c.request, int64(len(body)), 10), "\r\n\r\n"...)
 	c.request = append(c.request, body...)
 	if err := c.conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	if _, err := c.conn.Write(c.request); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	status, length, err := c.readHead()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	if c.answer, err = c.readBody(length); err != nil {
-		return nil, err
-	}
-	if status != "200" {
-		return nil, fmt.Errorf("%s answered %s: %.300s", path, status, c.answer)
-	}
-	return c.answer, nil
+	c.answer, err = c.readBody(length)
+	return status, c.answer, err
 }
 
 // readHead reads the status line and headers; a length of -1 means chunked.

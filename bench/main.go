@@ -31,6 +31,7 @@ type config struct {
 	tokens      int
 	codec       bool
 	sdk         bool
+	timing      int
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -53,8 +54,12 @@ func run(args []string, out, errOut io.Writer) int {
 	flags.IntVar(&c.tokens, "tokens", 10_000, "tokens that detokenize picks from")
 	flags.BoolVar(&c.codec, "codec", true, "run the codec's benchmarks first")
 	flags.BoolVar(&c.sdk, "sdk", false, "instead: what a request costs on DynamoDB and KMS over the bare SDK calls of the same work")
+	flags.IntVar(&c.timing, "timing", 0, "instead: whether denied, erased, expired and unknown tokens can be told apart by the time of so many answers of each")
 	if err := flags.Parse(args); err != nil {
 		return 2
+	}
+	if c.timing > 0 {
+		return report(errOut, timing(ctx, c.dir, c.timing, out))
 	}
 	if c.sdk {
 		return report(errOut, sdk(ctx, c.rounds, out))

@@ -8,6 +8,9 @@ import (
 // Table's id, for tests that write rows behind the store's back.
 const TableID = tableID
 
+// ErrInvalid refuses a caller's mistake.
+var ErrInvalid = errInvalid
+
 // Row encodes a row key.
 func Row(key store.Key, kind byte, subject string) []byte { return appendRow(nil, key, kind, subject) }
 

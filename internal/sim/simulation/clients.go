@@ -25,6 +25,7 @@ const (
 	eraseToken kind = "erase token"
 	eraseWhole kind = "erase subject"
 	tamper     kind = "tamper"
+	attack     kind = "attack"
 )
 
 const (
@@ -51,6 +52,7 @@ type operation struct {
 	copies  []string // regions with a key copy of the record when it began
 	warm    bool     // the instance had the tenant's secret when it began
 	moved   bool     // tamper: the message was put in another's place
+	raid    *raid    // attack
 }
 
 // outcome is how it ended, as the client sees it.
@@ -152,6 +154,9 @@ func (w *World) launch(op *operation) {
 
 func (op *operation) describe() string {
 	text := string(op.kind)
+	if op.raid != nil {
+		text += fmt.Sprintf(" by %s, %s of %v", op.raid.thief, op.raid.reveal, op.raid.held)
+	}
 	if op.typ != "" {
 		text += " " + op.typ
 	}
@@ -183,6 +188,8 @@ func (w *World) perform(ctx context.Context, o *outcome) {
 			o.value = string(out.Items[0].Value.Bytes())
 			o.receipt, o.first, o.entries = out.Audit.Log, out.Audit.First, out.Audit.Entries
 		}
+	case attack:
+		w.raid(ctx, o)
 	case inspect:
 		var out []vault.Inspected
 		if out, o.err = v.Inspect(ctx, c, []secret.Text{op.held.token}); o.err == nil && out[0].Err != nil {

@@ -43,6 +43,8 @@ func (o *oracle) judge(out *outcome) {
 		o.judgeRead(out)
 	case tamper:
 		o.judgeTampered(out)
+	case attack:
+		o.judgeRaid(out)
 	case eraseToken, eraseWhole:
 		if out.err == nil {
 			o.judgeErased(out)

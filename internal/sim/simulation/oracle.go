@@ -154,6 +154,10 @@ func (o *oracle) depends(epoch int) (found bool) {
 // draw decides what a client does, and where if not where it would have.
 func (o *oracle) draw(op *operation) {
 	w := o.w
+	if len(o.held) > 0 && w.oneIn(4) {
+		o.drawRaid(op)
+		return
+	}
 	n := w.random.IntN(100)
 	switch {
 	case n < 45 || len(o.held) == 0:

@@ -45,6 +45,8 @@ func (o *oracle) changed(r *region, c simdynamo.Change) {
 		o.controlChanged(c)
 	case "audit":
 		o.auditChanged(r, c)
+	case "counters":
+		o.counterChanged(r, c)
 	}
 }
 

@@ -19,7 +19,6 @@ import (
 	"piivault/internal/audit"
 	auditdynamo "piivault/internal/audit/dynamo"
 	"piivault/internal/authz"
-	"piivault/internal/authz/authztest"
 	authzdynamo "piivault/internal/authz/dynamo"
 	"piivault/internal/crypto"
 	"piivault/internal/crypto/localkms"
@@ -89,8 +88,9 @@ type instance struct {
 	warm   bool // has unwrapped the tenant's secret
 	busy   int  // client operations under way
 
-	vault *vault.Vault     // set before it says that it is ready
-	log   *auditdynamo.Log // guarded by World.mu until then
+	counters authz.Counters
+	vault    *vault.Vault     // set before it says that it is ready
+	log      *auditdynamo.Log // guarded by World.mu until then
 }
 
 // World is one run.
@@ -109,6 +109,7 @@ type World struct {
 	ttl              bool // DynamoDB removes what has expired
 	replicas         replicas
 	oracle           *oracle
+	theft            *theft
 	tenant           string
 	running          sync.WaitGroup
 	names            map[string]string // short names of record ids
@@ -125,6 +126,8 @@ func Run(t *testing.T, cfg Config) (result Result) {
 		}
 		w.life = context.WithoutCancel(t.Context())
 		w.run()
+		leased, got := w.oracle.stranded()
+		w.oracle.counts["units leased to thieves"], w.oracle.counts["units that told them something"] = leased, got
 		result = Result{
 			Seed: cfg.Seed, Steps: w.step, Operations: w.oracle.counts, Virtual: time.Since(epoch), Hash: w.hash(),
 			Trace: w.trace, Violations: w.oracle.violations,
@@ -160,6 +163,7 @@ func newWorld(cfg Config) (*World, error) {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
 	w.ttl, w.partitionRefuses = w.oneIn(2), w.oneIn(2)
+	w.theft = newTheft(w.scheduler)
 	w.oracle = newOracle(w)
 	n := 2 + w.random.IntN(3)
 	for _, name := range regionNames()[:n] {
@@ -338,7 +342,7 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 	cfg.Sealer = crypto.NewSealer(cfg.Ring, now, random)
 	cfg.Keys = authz.NewKeys(authz.KeysConfig{Tables: cfg.Controls, Now: now, Random: random, PollEvery: 10 * time.Second, Logger: zerolog.Nop()})
 	cfg.Budgets = authz.NewBudgets(authz.BudgetsConfig{
-		Counters: authztest.NewMemoryCounters(now), Limits: authz.Unbounded(), Share: authz.Share{Of: 1}, Now: now, Logger: zerolog.Nop(),
+		Counters: i.counters, Limits: w.theft.limits(), Share: w.share(i), Now: now, Logger: zerolog.Nop(),
 	})
 	if i.vault, err = vault.New(cfg); err != nil {
 		return fmt.Errorf("simulation: %w", err)
@@ -350,7 +354,7 @@ func (w *World) tablesOf(ctx context.Context, i *instance, cfg *vault.Config) er
 	ordered := slices.Clone(w.members(i.epoch))
 	slices.SortStableFunc(ordered, func(a, b *region) int { return rank(a != i.region) - rank(b != i.region) })
 	for n, r := range ordered {
-		client, err := dynamo.New(dynamo.Config{Region: r.name, Data: &tables{w, i, r}})
+		client, err := dynamo.New(dynamo.Config{Region: r.name, Data: &tables{w, i, r}, Clock: func() time.Time { return w.clock(r) }})
 		if err != nil {
 			return fmt.Errorf("simulation: %w", err)
 		}
@@ -360,7 +364,7 @@ func (w *World) tablesOf(ctx context.Context, i *instance, cfg *vault.Config) er
 			cfg.Others = append(cfg.Others, vault.RegionTable{Region: r.name, Read: records.Read, Insert: records.Insert})
 			continue
 		}
-		cfg.Store = records
+		cfg.Store, i.counters = records, authzdynamo.NewCounters(client, "counters")
 		log, err := auditdynamo.Open(as(ctx, i.name+" log"), auditdynamo.Config{
 			Client: client, Table: "audit", Index: "audit-index", Instance: i.host, Random: cfg.Random, Now: cfg.Now, Logger: zerolog.Nop(),
 			OnEnd: func(error) { w.tell(i, "lost its log") },

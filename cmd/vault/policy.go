@@ -11,9 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"piivault/internal/authz"
+	"piivault/internal/authz/oidc"
 )
 
 // maxQuestion bounds a request on standard input.
@@ -24,8 +26,27 @@ func newPolicyCommand(a *app) *cobra.Command {
 		newPolicyCheckCommand(a), newPolicyTestCommand(a), newPolicyWhyCommand(a), newPolicyExportCommand(a))
 }
 
+// claimsFlag is the configuration that declares which claims policies may ask for.
+func claimsFlag(cmd *cobra.Command, file *string) *cobra.Command {
+	cmd.Flags().StringVar(file, "config", "", "configuration whose oidc claims the policies may ask for; default: none")
+	return cmd
+}
+
+// claimsOf are the claims that a configuration declares.
+func (a *app) claimsOf(file string) (authz.ClaimTypes, error) {
+	if file == "" {
+		return nil, nil
+	}
+	cfg, err := a.loadConfig(file)
+	if err != nil {
+		return nil, err
+	}
+	return oidc.ClaimTypes(cfg.SignIn.Issuers...)
+}
+
 func newPolicyCheckCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var file string
+	return claimsFlag(&cobra.Command{
 		Use:   "check DIR",
 		Short: "Check the policies of a directory as vault serve does at start",
 		Long: `Check the policies of a directory as vault serve does at start: Cedar's strict
@@ -34,7 +55,7 @@ and every case of the *.cases.json files. It prints the set's hash, which audit
 entries name.`,
 		Args: oneArgument("the directory"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := a.policiesOf(args[0])
+			p, err := a.policiesOf(args[0], file)
 			if err != nil {
 				return err
 			}
@@ -42,11 +63,12 @@ entries name.`,
 			_, err = fmt.Fprintf(a.stdout, "%d policies are good, %d cases pass; policy set %s\n", policies, cases, p.Hash())
 			return err
 		},
-	}
+	}, &file)
 }
 
 func newPolicyTestCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var file string
+	return claimsFlag(&cobra.Command{
 		Use:   "test DIR",
 		Short: "Run the cases of a directory and list those that fail",
 		Args:  oneArgument("the directory"),
@@ -55,7 +77,11 @@ func newPolicyTestCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			results, err := authz.RunCases(files)
+			claims, err := a.claimsOf(file)
+			if err != nil {
+				return err
+			}
+			results, err := claims.RunCases(files)
 			if err != nil {
 				return err
 			}
@@ -78,25 +104,27 @@ func newPolicyTestCommand(a *app) *cobra.Command {
 			}
 			return nil
 		},
-	}
+	}, &file)
 }
 
-func (a *app) policiesOf(dir string) (*authz.Policies, error) {
-	if dir == "" {
-		return authz.DefaultPolicies()
-	}
-	files, err := authz.ReadPolicies(dir)
+// policiesOf reads a directory, or the default set for callers with the claims.
+func (a *app) policiesOf(dir, file string) (*authz.Policies, error) {
+	claims, err := a.claimsOf(file)
 	if err != nil {
 		return nil, err
 	}
-	return authz.ParsePolicies(files)
+	var s *authz.PolicySource
+	if s, err = authz.NewPolicySource(authz.PolicySourceConfig{Dir: dir, Claims: claims}); err != nil {
+		return nil, err
+	}
+	return s.Current(), nil
 }
 
 func newPolicyWhyCommand(a *app) *cobra.Command {
-	var dir, at string
+	var dir, file, at, claims string
 	var roles []string
 	var q authz.Question
-	cmd := &cobra.Command{
+	cmd := claimsFlag(&cobra.Command{
 		Use:   "why [--dir DIR] --action A --roles R,… [--type T] [--reveal plain|masked] [--purpose P] …",
 		Short: "Say what the policies decide about a request, and why",
 		Long: `Say what the policies decide about a request, and why: what each permits or
@@ -105,7 +133,7 @@ the request is read from standard input, JSON as in a *.cases.json file.
 Without --dir the default policies are asked.`,
 		Args: noArguments(""),
 		RunE: func(*cobra.Command, []string) error {
-			p, err := a.policiesOf(dir)
+			p, err := a.policiesOf(dir, file)
 			if err != nil {
 				return err
 			}
@@ -113,7 +141,7 @@ Without --dir the default policies are asked.`,
 				if q, err = a.readQuestion(); err != nil {
 					return err
 				}
-			} else if err = a.completeQuestion(&q, roles, at); err != nil {
+			} else if err = a.completeQuestion(&q, roles, at, claims); err != nil {
 				return err
 			}
 			d, reasons, err := p.Why(q)
@@ -123,8 +151,9 @@ Without --dir the default policies are asked.`,
 			_, err = io.WriteString(a.stdout, whyText(q, d, reasons))
 			return err
 		},
-	}
+	}, &file)
 	f := cmd.Flags()
+	f.StringVar(&claims, "claims", "", `the caller's claims, JSON such as {"department":"finance"}`)
 	f.StringVar(&dir, "dir", "", "directory of policies; default: the default set")
 	f.StringVar((*string)(&q.Action), "action", "", "tokenize, detokenize, inspect, search, erase, audit_read, repair, admin, stop or resume")
 	f.StringSliceVar(&roles, "roles", nil, "the caller's roles")
@@ -150,7 +179,10 @@ func (a *app) readQuestion() (authz.Question, error) {
 	return authz.ParseQuestion(text)
 }
 
-func (a *app) completeQuestion(q *authz.Question, roles []string, at string) error {
+func (a *app) completeQuestion(q *authz.Question, roles []string, at, claims string) error {
+	if claims != "" && json.Unmarshal([]byte(claims), &q.Claims) != nil {
+		return usagef("--claims must be a JSON object")
+	}
 	for _, r := range roles {
 		q.Roles = append(q.Roles, authz.Role(r))
 	}
@@ -207,7 +239,8 @@ func partOf(r authz.Reason) string {
 }
 
 func newPolicyExportCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var file string
+	return claimsFlag(&cobra.Command{
 		Use:   "export DIR",
 		Short: "Write the default policies, their cases and the schema, to start from",
 		Long: `Write the default policies, their cases and the schema to a directory, which is
@@ -217,6 +250,13 @@ The schema is for editors: vault serve has its own.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			files, err := authz.DefaultPolicyFiles()
 			if err != nil {
+				return err
+			}
+			claims, err := a.claimsOf(file)
+			if err != nil {
+				return err
+			}
+			if files["schema.cedarschema"], err = claims.PolicySchema(); err != nil {
 				return err
 			}
 			if err := os.MkdirAll(args[0], 0o755); err != nil { //nolint:gosec // policies are no secret: instances of another user read them
@@ -230,7 +270,7 @@ The schema is for editors: vault serve has its own.`,
 			a.note("wrote %d files: name the directory as policies in the configuration", len(files))
 			return nil
 		},
-	}
+	}, &file)
 }
 
 // writeNew never replaces a file.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"piivault/cmd/vault/internal/config"
 )
 
 func runPolicy(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
@@ -47,6 +49,42 @@ func TestPolicyExportCheckAndTest(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "own.cedar"), "@id(\"own\")\npermit (principal, action, resource)\nwhen { context.reason == \"x\" };")
 	if code, _, stderr := runPolicy(t, "", "check", dir); code != exitFailed || !strings.Contains(stderr, "own.cedar:1:") {
 		t.Errorf("an unknown fact: exit %d: %s", code, stderr)
+	}
+}
+
+// Policies that ask for claims need the configuration that declares them.
+func TestPolicyOfClaims(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "policies")
+	file := filepath.Join(t.TempDir(), "vault.yaml")
+	writeFile(t, file, string(config.Example()))
+	if code, _, stderr := runPolicy(t, "", "export", dir, "--config", file); code != exitOK {
+		t.Fatalf("export: exit %d: %s", code, stderr)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "schema.cedarschema")); err != nil || !strings.Contains(string(text), "department?: String") {
+		t.Errorf("the schema has no claims: %v", err)
+	}
+	writeFile(t, filepath.Join(dir, "own.cedar"), `@id("own") permit (principal, action == Action::"erase", resource)
+when { principal.claims has department && principal.claims.department == "privacy" };`)
+	writeFile(t, filepath.Join(dir, "own.cases.json"), `[{"name": "own", "roles": ["reader"], "action": "erase", "type": "email", "claims": {"department": "privacy"}, "expect": "allow", "policies": ["own"]}]`)
+	for _, verb := range []string{"check", "test"} {
+		if code, _, stderr := runPolicy(t, "", verb, dir, "--config", file); code != exitOK {
+			t.Errorf("%s: exit %d: %s", verb, code, stderr)
+		}
+		if code, _, _ := runPolicy(t, "", verb, dir); code != exitFailed {
+			t.Errorf("%s without the configuration: exit %d", verb, code)
+		}
+	}
+	why := []string{"why", "--dir", dir, "--config", file, "--action", "erase", "--roles", "reader", "--type", "email"}
+	if code, stdout, stderr := runPolicy(t, "", append(why, "--claims", `{"department":"privacy"}`)...); code != exitOK || !strings.HasPrefix(stdout, "allowed by own\n") {
+		t.Errorf("why: exit %d: %s%s", code, stdout, stderr)
+	}
+	if code, stdout, _ := runPolicy(t, "", why...); code != exitOK || !strings.HasPrefix(stdout, "denied: no policy permits it\n") {
+		t.Errorf("why, no claims: exit %d: %s", code, stdout)
+	}
+	for _, claims := range []string{`{"department":1}`, `{"color":"red"}`, `x`} {
+		if code, _, _ := runPolicy(t, "", append(why, "--claims", claims)...); code == exitOK {
+			t.Errorf("claims %s are explained", claims)
+		}
 	}
 }
 

@@ -185,7 +185,11 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 	if v.Catalog, err = pii.NewCatalog(cfg.Types); err != nil {
 		return nil, err
 	}
-	if v.Policies, err = authz.NewPolicySource(authz.PolicySourceConfig{Dir: cfg.Policies, Logger: s.logger}); err != nil {
+	claims, err := oidc.ClaimTypes(cfg.SignIn.Issuers...)
+	if err != nil {
+		return nil, err
+	}
+	if v.Policies, err = authz.NewPolicySource(authz.PolicySourceConfig{Dir: cfg.Policies, Claims: claims, Logger: s.logger}); err != nil {
 		return nil, err
 	}
 	v.Keys = authz.NewKeys(authz.KeysConfig{Tables: v.Controls, Now: s.now, Random: s.random, Logger: s.logger})

@@ -42,6 +42,7 @@ type Principal struct {
 	Name           string
 	Roles          []Role
 	Authentication string // api_key, oidc, mtls
+	Claims         Claims // of a token
 	// Limits are the principal's own; nil: the deployment's.
 	Limits *PrincipalLimits
 }

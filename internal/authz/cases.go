@@ -25,6 +25,8 @@ type Question struct {
 	Purpose        string    `json:"purpose,omitempty"`
 	Ticket         string    `json:"ticket,omitempty"`
 	Time           time.Time `json:"time,omitzero"` // else 1970
+
+	Claims map[string]any `json:"claims,omitempty"` // of the caller's token, as JSON has them
 }
 
 // ParseQuestion reads a Question's JSON; unknown members are refused.
@@ -52,7 +54,10 @@ func (q Question) in(p *Policies) (Principal, Request, error) {
 	if !q.Time.IsZero() {
 		r.Time = q.Time.Unix()
 	}
-	return Principal{Tenant: q.Tenant, ID: q.Principal, Name: q.PrincipalName, Roles: q.Roles, Authentication: q.Authentication}, r, nil
+	claims, err := p.claims.Read(q.Claims)
+	return Principal{
+		Tenant: q.Tenant, ID: q.Principal, Name: q.PrincipalName, Roles: q.Roles, Authentication: q.Authentication, Claims: claims,
+	}, r, err
 }
 
 // policyCase is one question with the answer that the policies must give. A
@@ -74,10 +79,10 @@ type CaseResult struct {
 
 // RunCases checks the policies and runs every case, those behind a failing one
 // too. The error is of the policies or of a file of cases that cannot be read.
-func RunCases(files map[string][]byte) ([]CaseResult, error) {
+func (t ClaimTypes) RunCases(files map[string][]byte) ([]CaseResult, error) {
 	policies := maps.Clone(files)
 	maps.DeleteFunc(policies, func(name string, _ []byte) bool { return strings.HasSuffix(name, casesExt) })
-	p, err := ParsePolicies(policies)
+	p, err := t.ParsePolicies(policies)
 	if err != nil {
 		return nil, err
 	}

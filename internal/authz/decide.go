@@ -106,6 +106,7 @@ type question struct {
 	built     bool // resource has its parents and attributes
 
 	authentication, name string // of the caller
+	claims               Claims
 }
 
 func (p *Policies) ask(pr Principal, r Request) *question {
@@ -121,7 +122,7 @@ func (p *Policies) ask(pr Principal, r Request) *question {
 			Parents: p.parents[roles],
 		},
 		resource:       cedar.Entity{UID: resource},
-		authentication: pr.Authentication, name: pr.Name,
+		authentication: pr.Authentication, name: pr.Name, claims: pr.Claims,
 	}
 }
 
@@ -150,6 +151,7 @@ func (q *question) caller() cedar.Record {
 	return cedar.NewRecord(cedar.RecordMap{
 		"authentication": cedar.String(q.authentication),
 		"name":           cedar.String(q.name),
+		"claims":         q.claims.record,
 	})
 }
 

@@ -307,7 +307,7 @@ func TestRequestsConformToTheSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checker, _, err := newChecker()
+	checker, _, err := ClaimTypes(nil).newChecker()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func (c *certificateRules) identify(uri string) (Identity, bool) {
 		return Identity{}, false
 	}
 	return Identity{
-		ID: "mtls_" + uriID(uri, segments), Name: "certificate", Tenant: rule.Tenant, Roles: rule.Roles,
+		ID: "mtls_" + uriID(uri, segments), Name: uri, Tenant: rule.Tenant, Roles: rule.Roles,
 		Authentication: mtlsAuthentication,
 	}, true
 }

@@ -44,6 +44,7 @@ type Policies struct {
 	actions []Action
 	roles   []Role
 	parents []cedar.EntityUIDSet // of a principal, by roleSet
+	claims  ClaimTypes
 	hash    string
 	cases   int // that it was held to
 }
@@ -75,13 +76,15 @@ func lineOf(err error) (line int) {
 }
 
 // DefaultPolicies returns the set of design §8: one file a role in policies/.
-func DefaultPolicies() (*Policies, error) {
+func DefaultPolicies() (*Policies, error) { return ClaimTypes(nil).defaultPolicies() }
+
+func (t ClaimTypes) defaultPolicies() (*Policies, error) {
 	files, err := DefaultPolicyFiles()
 	if err != nil {
 		return nil, err
 	}
 	delete(files, schemaFile)
-	return ParsePolicies(files)
+	return t.ParsePolicies(files)
 }
 
 // ParsePolicies reads files by name: NAME.cedar holds policies, NAME.cases.json
@@ -90,12 +93,19 @@ func DefaultPolicies() (*Policies, error) {
 // and no annotation but @id, @doc and, on a permit to detokenize,
 // @reveal("masked"): a misspelt ceiling must not lift it. Any other file,
 // and a set without policies, is refused. Errors are ErrPolicies.
+//
+// Policies find no claims of callers: ClaimTypes.ParsePolicies declares some.
 func ParsePolicies(files map[string][]byte) (*Policies, error) {
-	checker, schemaText, err := newChecker()
+	return ClaimTypes(nil).ParsePolicies(files)
+}
+
+// ParsePolicies is the function of that name, for callers with these claims.
+func (t ClaimTypes) ParsePolicies(files map[string][]byte) (*Policies, error) {
+	checker, schemaText, err := t.newChecker()
 	if err != nil {
 		return nil, err
 	}
-	p := &Policies{roles: Roles(), actions: Actions(), hash: hashPolicies(schemaText, files)}
+	p := &Policies{roles: Roles(), actions: Actions(), claims: t, hash: hashPolicies(schemaText, files)}
 	p.parents = parentsByRoles(p.roles)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		switch {
@@ -125,10 +135,10 @@ func (p *Policies) Hash() string { return p.hash }
 // Count returns how many policies there are, and how many cases they passed.
 func (p *Policies) Count() (policies, cases int) { return len(p.rules), p.cases }
 
-func newChecker() (*validate.Validator, []byte, error) {
-	text, err := policyFiles.ReadFile(policyDir + "/" + schemaFile)
+func (t ClaimTypes) newChecker() (*validate.Validator, []byte, error) {
+	text, err := t.PolicySchema()
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the policy schema: %w", err)
+		return nil, nil, err
 	}
 	var s schema.Schema
 	s.SetFilename(schemaFile)
@@ -153,7 +163,7 @@ func (p *Policies) addFile(checker *validate.Validator, name string, text []byte
 			err = checker.Policy(r.id, (*ast.Policy)(policy.AST()))
 		}
 		if err == nil {
-			err = checkNames(policy, p.roles)
+			err = checkNames(policy, p.roles, p.claims)
 		}
 		if err == nil && slices.ContainsFunc(p.rules, func(o *rule) bool { return o.id == r.id }) {
 			err = errors.New("its @id is another policy's too")

@@ -167,7 +167,7 @@ func TestDefaultPoliciesGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "WstAhPrVfRk9UApjCOH81h1XIbqKptrVB9tPnePro-g"; p.Hash() != want {
+	if want := "vaFV36_ENKID9EmkmFIw7patJbKBWraEY6oo6fzTEiE"; p.Hash() != want {
 		t.Errorf("the default policies are %s, not %s", p.Hash(), want)
 	}
 }

@@ -28,6 +28,7 @@ const (
 // PolicySourceConfig says where policies come from.
 type PolicySourceConfig struct {
 	Dir         string        // of *.cedar and *.cases.json; "": the default set, which never changes
+	Claims      ClaimTypes    // that the policies may ask for
 	ReloadEvery time.Duration // how often Run looks; 0: two seconds
 	Logger      zerolog.Logger
 }
@@ -49,7 +50,7 @@ func NewPolicySource(cfg PolicySourceConfig) (*PolicySource, error) {
 	cfg.ReloadEvery = cmp.Or(cfg.ReloadEvery, defaultReloadEvery)
 	s := &PolicySource{cfg: cfg}
 	if cfg.Dir == "" {
-		p, err := DefaultPolicies()
+		p, err := cfg.Claims.defaultPolicies()
 		s.current.Store(p)
 		return s, err
 	}
@@ -57,7 +58,7 @@ func NewPolicySource(cfg PolicySourceConfig) (*PolicySource, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := ParsePolicies(files)
+	p, err := cfg.Claims.ParsePolicies(files)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func (s *PolicySource) look(atOnce bool) {
 	s.seen = found
 	var p *Policies
 	if err == nil {
-		p, err = ParsePolicies(files)
+		p, err = s.cfg.Claims.ParsePolicies(files)
 	}
 	if err != nil {
 		s.refused(err)

@@ -26,6 +26,7 @@ type Identity struct {
 	Tenant         string // its id or alias
 	Roles          []Role // canonical, maybe none
 	Authentication string // oidc, mtls
+	Claims         Claims // for policies
 }
 
 // Tokens verify the tokens of others; *oidc.Issuers does.
@@ -150,7 +151,7 @@ func (s *SignIn) principal(ctx context.Context, id Identity) (Principal, error) 
 	if s.keys.Suspended(tenant, id.ID) {
 		return Principal{}, ErrUnauthenticated
 	}
-	return Principal{Tenant: tenant, ID: id.ID, Name: id.Name, Roles: id.Roles, Authentication: id.Authentication}, nil
+	return Principal{Tenant: tenant, ID: id.ID, Name: id.Name, Roles: id.Roles, Authentication: id.Authentication, Claims: id.Claims}, nil
 }
 
 // CanonicalRoles returns roles once each in their canonical order. An

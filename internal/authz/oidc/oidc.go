@@ -46,6 +46,13 @@ type Grant struct {
 	Roles []authz.Role
 }
 
+// Claim shows a claim to policies.
+type Claim struct {
+	Name  string // in policies: authz.ClaimTypes
+	Claim string // as Grant.Claim; "": that of this name
+	Type  authz.ClaimType
+}
+
 // Issuer is one that is trusted, and with what.
 type Issuer struct {
 	Name       string // in principals' ids: 1 to 32 of a-z 0-9 -
@@ -57,6 +64,8 @@ type Issuer struct {
 	// One of them: a tenant's id or alias, or the claim that has it (as Grant.Claim).
 	Tenant, TenantClaim string
 	Grants              []Grant
+	// Claims are shown to policies, as principal.claims.
+	Claims []Claim
 
 	// MaxLifetime refuses tokens that end later than so from now. Default 24 h.
 	MaxLifetime time.Duration
@@ -90,7 +99,27 @@ type Issuers struct {
 // issuer is one of them with its keys.
 type issuer struct {
 	Issuer
-	keys *source
+	keys  *source
+	types authz.ClaimTypes // of its Claims
+}
+
+// ClaimTypes declares the claims that any of the issuers shows to policies. An
+// error says, without quoting, what is wrong with them.
+func ClaimTypes(issuers ...Issuer) (authz.ClaimTypes, error) {
+	types := authz.ClaimTypes{}
+	for _, i := range issuers {
+		mine := map[string]bool{}
+		for _, c := range i.Claims {
+			if before, declared := types[c.Name]; mine[c.Name] || declared && before != c.Type {
+				return nil, fmt.Errorf("%w: a claim has one type, and an issuer takes it from one place", errConfig)
+			}
+			mine[c.Name], types[c.Name] = true, c.Type
+		}
+	}
+	if err := types.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	return types, nil
 }
 
 // New checks the configuration and calls nobody: Run reads the key sets.
@@ -108,8 +137,15 @@ func New(cfg Config) (*Issuers, error) {
 		if v.byURL[c.URL] != nil || slices.ContainsFunc(v.list, func(i *issuer) bool { return i.Name == c.Name }) {
 			return nil, fmt.Errorf("%w: two issuers have the same name or URL", errConfig)
 		}
-		i := &issuer{Issuer: c, keys: newSource(c, cfg)}
+		types, err := ClaimTypes(c)
+		if err != nil {
+			return nil, err
+		}
+		i := &issuer{Issuer: c, keys: newSource(c, cfg), types: types}
 		v.byURL[c.URL], v.list = i, append(v.list, i)
+	}
+	if _, err := ClaimTypes(cfg.Issuers...); err != nil {
+		return nil, err
 	}
 	return v, nil
 }

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"math"
@@ -181,14 +182,27 @@ func (i *issuer) identify(payload []byte, now time.Time) (id authz.Identity, unt
 	if tenant == "" || subject == "" || len(subject) > maxSubject {
 		return id, until, false
 	}
+	shown, err := i.types.Read(i.shown(c))
+	if err != nil {
+		return id, until, false
+	}
 	until = now.Add(rememberFor)
 	if expires.Before(until) {
 		until = expires
 	}
 	return authz.Identity{
 		ID: "oidc_" + i.Name + "_" + subjectID(subject), Name: i.Name, Tenant: tenant,
-		Roles: i.roles(c), Authentication: Authentication,
+		Roles: i.roles(c), Authentication: Authentication, Claims: shown,
 	}, until, true
+}
+
+// shown are the claims for policies, by their names there.
+func (i *issuer) shown(c claims) map[string]any {
+	values := map[string]any{}
+	for _, s := range i.Claims {
+		values[s.Name] = c.find(cmp.Or(s.Claim, s.Name))
+	}
+	return values
 }
 
 func (i *issuer) roles(c claims) []authz.Role {

@@ -234,6 +234,55 @@ func TestGrants(t *testing.T) {
 	})
 }
 
+// Policies see the claims that the configuration names, as they were signed,
+// remembered tokens' too; one of another type signs nobody in.
+func TestClaimsForPolicies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := trusted()
+		c.Claims = []Claim{
+			{Name: "department", Type: authz.ClaimString}, {Name: "teams", Claim: "groups", Type: authz.ClaimStrings},
+			{Name: "level", Claim: "/https:~1~1example.com~1/level", Type: authz.ClaimLong}, {Name: "contractor", Type: authz.ClaimBool},
+		}
+		v := running(t, newIDP(), c)
+		types, err := ClaimTypes(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		policies, err := types.ParsePolicies(map[string][]byte{"a.cedar": []byte(`@id("a") permit (principal, action, resource) when {
+			principal.claims has department && principal.claims.department == "finance" && principal.claims has teams && principal.claims.teams.contains("a") &&
+			principal.claims has level && principal.claims.level == 3 && !(principal.claims has contractor) };`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		full := func() map[string]any {
+			return with(with(with(good(), "department", "finance"), "groups", []string{"a", "b"}), "https://example.com/", map[string]any{"level": 3})
+		}
+		allows := func(id authz.Identity) bool {
+			p := authz.Principal{ID: id.ID, Roles: id.Roles, Claims: id.Claims}
+			return policies.Decide(p, authz.Request{Action: authz.ActionAdmin}).Allowed
+		}
+		token := sign(t, "rsa", "RS256", full())
+		if id, err := verify(t, v, token); err != nil || !allows(id) {
+			t.Errorf("all claims: %v", err)
+		}
+		if id, ok := v.Recall(secret.NewText(token)); !ok || !allows(id) {
+			t.Error("they are not remembered")
+		}
+		for name, claims := range map[string]map[string]any{
+			"one missing": with(full(), "department", nil), "one null": with(full(), "groups", []string{}), "one more": with(full(), "contractor", false),
+		} {
+			if id, err := verify(t, v, sign(t, "rsa", "RS256", claims)); err != nil || allows(id) {
+				t.Errorf("%s: allowed, or %v", name, err)
+			}
+		}
+		for name, value := range map[string]any{"department": 1, "groups": []any{1}, "https://example.com/": map[string]any{"level": "3"}, "contractor": "no"} {
+			if id, err := verify(t, v, sign(t, "rsa", "RS256", with(full(), name, value))); !errors.Is(err, authz.ErrUnauthenticated) {
+				t.Errorf("%s of another type: %+v, %v", name, id, err)
+			}
+		}
+	})
+}
+
 // An AWS principal's web identity is a token like others: an issuer of the
 // account's own, the role's ARN as sub, the account in a namespaced claim.
 func TestAWSWebIdentity(t *testing.T) {
@@ -294,6 +343,9 @@ func TestNewRefuses(t *testing.T) {
 		"a grant of no role":  func(c *Issuer) { c.Grants[0].Roles = nil },
 		"a grant of no value": func(c *Issuer) { c.Grants[1].Value = "" },
 		"an unknown role":     func(c *Issuer) { c.Grants[0].Roles = []authz.Role{"root"} },
+		"a claim's bad name":  func(c *Issuer) { c.Claims = []Claim{{Name: "A", Type: authz.ClaimBool}} },
+		"a claim of no type":  func(c *Issuer) { c.Claims = []Claim{{Name: "a"}} },
+		"a claim twice":       func(c *Issuer) { c.Claims = []Claim{{"a", "x", authz.ClaimBool}, {"a", "y", authz.ClaimBool}} },
 	} {
 		c := trusted()
 		change(&c)
@@ -303,6 +355,12 @@ func TestNewRefuses(t *testing.T) {
 	}
 	if _, err := New(Config{Issuers: []Issuer{trusted(), trusted()}, Now: time.Now}); err == nil {
 		t.Error("the same issuer twice")
+	}
+	one, two := trusted(), trusted()
+	two.Name, two.URL = "two", "https://two.example"
+	one.Claims, two.Claims = []Claim{{Name: "a", Type: authz.ClaimBool}}, []Claim{{Name: "a", Type: authz.ClaimLong}}
+	if _, err := New(Config{Issuers: []Issuer{one, two}, Now: time.Now}); err == nil {
+		t.Error("a claim of two types")
 	}
 }
 

@@ -52,6 +52,18 @@ func (l *loader) issuer(path string, v *value) error {
 				return err
 			}})
 		}},
+		{"claims", true, func(path string, v *value) error {
+			return l.list(path, v, field{nested: true, set: func(path string, v *value) error {
+				var c oidc.Claim
+				err := l.mapping(path, v, []field{
+					{"name", false, into(&c.Name, textOf)},
+					{"claim", false, into(&c.Claim, textOf)},
+					{"type", false, into(&c.Type, oneOf(authz.AllClaimTypes()...))},
+				})
+				i.Claims = append(i.Claims, c)
+				return err
+			}})
+		}},
 		{"max_lifetime", false, into(&i.MaxLifetime, durationOf(time.Minute, 30*24*time.Hour))},
 		{"refresh", false, into(&i.Refresh, durationOf(time.Minute, 24*time.Hour))},
 		{"keep_for", false, into(&i.KeepFor, durationOf(time.Minute, 30*24*time.Hour))},

@@ -10,11 +10,12 @@ import (
 
 	"piivault/cmd/vault/internal/config"
 	"piivault/internal/authz"
+	"piivault/internal/authz/oidc"
 )
 
 func TestSignIn(t *testing.T) {
 	c, _, err := load(good+`tls: {cert: c, key: k, client_ca: ca, client_auth: require}
-oidc: [{name: corp, issuer: "https://i.example", audiences: [a, b], tenant_claim: org, grants: [{claim: groups, value: x, roles: [reader, writer]}]}]
+oidc: [{name: corp, issuer: "https://i.example", audiences: [a, b], tenant_claim: org, grants: [{claim: groups, value: x, roles: [reader, writer]}], claims: [{name: level, claim: /a/b, type: long}]}]
 mtls: [{uri: "spiffe://example.org/*", tenant: default, roles: [writer]}]
 `, "VAULT_OIDC_0_AUDIENCES_1=c", "VAULT_SIGN_IN_FAILURES_BURST=7")
 	if err != nil {
@@ -22,6 +23,7 @@ mtls: [{uri: "spiffe://example.org/*", tenant: default, roles: [writer]}]
 	}
 	i := c.SignIn.Issuers[0]
 	if i.Name != "corp" || i.TenantClaim != "org" || !cmp.Equal(i.Audiences, []string{"a", "c"}) || len(i.Grants) != 1 ||
+		!cmp.Equal(i.Claims, []oidc.Claim{{Name: "level", Claim: "/a/b", Type: authz.ClaimLong}}) ||
 		!cmp.Equal(i.Grants[0].Roles, []authz.Role{authz.RoleReader, authz.RoleWriter}) {
 		t.Errorf("%+v", i)
 	}
@@ -40,6 +42,8 @@ func TestSignInMistakes(t *testing.T) {
 		"no tenant":           {strings.Replace(issuer, "tenant: default, ", "", 1), "either tenant or tenant_claim"},
 		"no grants":           {strings.Replace(issuer, "roles: [reader]", "", 1), "a grant has roles"},
 		"an unknown role":     {strings.Replace(issuer, "reader", "king", 1), "this must be admin or"},
+		"a claim of no type":  {strings.Replace(issuer, "tenant:", "claims: [{name: a}], tenant:", 1), "a claim's type is string"},
+		"a claim's bad name":  {strings.Replace(issuer, "tenant:", "claims: [{name: has, type: bool}], tenant:", 1), "no word of Cedar's"},
 		"a value, no claim":   {strings.Replace(issuer, "roles:", "value: P@ssw0rd, roles:", 1), "both a claim and its value"},
 		"the same twice":      {strings.Replace(issuer, "]}]}]", "]}]}, "+strings.TrimSuffix(strings.TrimPrefix(issuer, "oidc: ["), "]")+"]", 1), "two issuers have the same name or URL"},
 		"an unknown key":      {strings.Replace(issuer, "tenant:", "secret: x, tenant:", 1), "unknown key secret"},

@@ -130,20 +130,11 @@ func (c *coverage) lostWith(tenant string, missing []string, lost func(region in
 }
 
 func (c *coverage) secrets(ctx context.Context) error {
-	for after := ""; ; {
-		items, err := c.v.control.List(ctx, authz.KindTenantSecret, after, repairPage)
-		if err != nil {
-			return err
-		}
-		for _, item := range items {
-			after = item.ID
-			c.TenantSecrets++
-			c.lostWith(item.ID, c.v.missingIn(item.Body), func(i int) { c.Regions[i].SecretsIfLost++ })
-		}
-		if len(items) < repairPage {
-			return nil
-		}
-	}
+	return eachItem(ctx, c.v.control, authz.KindTenantSecret, "", func(item authz.Item) error {
+		c.TenantSecrets++
+		c.lostWith(item.ID, c.v.missingIn(item.Body), func(i int) { c.Regions[i].SecretsIfLost++ })
+		return nil
+	})
 }
 
 // missingIn is all regions for what is no message.

@@ -63,33 +63,18 @@ type erasure struct {
 
 // jobs replays from the control table, as if each job had just come.
 func (r *replay) jobs(ctx context.Context) error {
-	for after := ""; ; {
-		items, err := r.v.control.List(ctx, authz.KindEraseJob, after, jobPage)
+	return eachItem(ctx, r.v.control, authz.KindEraseJob, "", func(item authz.Item) error {
+		job, err := decodeEraseJob(item)
 		if err != nil {
 			return err
 		}
-		for _, item := range items {
-			after = item.ID
-			job, err := decodeEraseJob(item)
-			if err != nil {
-				return err
-			}
-			until, err := r.v.erasedUntil(ctx, job)
-			if err != nil {
-				return err
-			}
-			if until < r.since.UnixMilli() {
-				continue
-			}
-			r.Jobs++
-			if err := r.again(ctx, erasure{job.Tenant, job.Subject, job.Targets, until}); err != nil {
-				return err
-			}
+		until, err := r.v.erasedUntil(ctx, job)
+		if err != nil || until < r.since.UnixMilli() {
+			return err
 		}
-		if len(items) < jobPage {
-			return nil
-		}
-	}
+		r.Jobs++
+		return r.again(ctx, erasure{job.Tenant, job.Subject, job.Targets, until})
+	})
 }
 
 // erasedUntil is until when the job's target could not be written, or what was

@@ -16,9 +16,6 @@ import (
 	"piivault/internal/store"
 )
 
-// jobPage is how many jobs are listed at once.
-const jobPage = 500
-
 // jobs follows the erasures that are not complete: it does this region's part
 // of each, and refuses tokenizes that would race one.
 type jobs struct {
@@ -69,21 +66,14 @@ func (j *jobs) step(ctx context.Context) {
 func (j *jobs) poll(ctx context.Context) error {
 	after, whole := j.listFrom()
 	var failures []error
-	for {
-		items, err := j.v.control.List(ctx, authz.KindEraseJob, after, jobPage)
-		if err != nil {
-			return errors.Join(append(failures, err)...)
-		}
-		for _, item := range items {
-			after = item.ID
-			failures = append(failures, j.learn(ctx, item))
-		}
-		if len(items) < jobPage {
-			break
-		}
+	err := eachItem(ctx, j.v.control, authz.KindEraseJob, after, func(item authz.Item) error {
+		failures = append(failures, j.learn(ctx, item))
+		return nil
+	})
+	if err == nil {
+		j.listed(whole)
 	}
-	j.listed(whole)
-	return errors.Join(failures...)
+	return errors.Join(append(failures, err)...)
 }
 
 func (j *jobs) learn(ctx context.Context, item authz.Item) error {

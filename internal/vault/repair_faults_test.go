@@ -238,7 +238,7 @@ func TestOnlyCopyOfARegionThatLeft(t *testing.T) {
 	rw.a.ProbePass(t.Context())
 	kept := rw.token(rw.a, "email", "kept@example.com")
 	table := &repairStore{Store: rw.cfgs[regionA].Store}
-	v := rw.with(regionA, 2, []member{{regionA, "a", nil}, {regionC, "c", nil}}, func(c *vault.Config) { c.Store = table })
+	v := rw.with(regionA, 2, []member{{regionA, "a", nil}, {regionC, "c", nil}}, func(c *vault.Config) { c.Store, c.AcceptLoss = table, true })
 	passes := func(n int) (scans int32) {
 		before := table.scans.Load()
 		for range n {

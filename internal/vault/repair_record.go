@@ -17,19 +17,11 @@ import (
 // does not hold up the others.
 func (r *reconciler) tenantSecrets(ctx context.Context) error {
 	var failures []error
-	for after := ""; ; {
-		items, err := r.v.control.List(ctx, authz.KindTenantSecret, after, repairPage)
-		if err != nil {
-			return errors.Join(append(failures, err)...)
-		}
-		for _, item := range items {
-			after = item.ID
-			failures = append(failures, r.tenantSecret(ctx, item))
-		}
-		if len(items) < repairPage {
-			return errors.Join(failures...)
-		}
-	}
+	err := eachItem(ctx, r.v.control, authz.KindTenantSecret, "", func(item authz.Item) error {
+		failures = append(failures, r.tenantSecret(ctx, item))
+		return nil
+	})
+	return errors.Join(append(failures, err)...)
 }
 
 func (r *reconciler) tenantSecret(ctx context.Context, item authz.Item) error {

@@ -32,27 +32,16 @@ func (v *Vault) newerRing(ctx context.Context) (bool, error) {
 // rings are the key rings that instances claimed, by epoch.
 type rings map[uint64]crypto.Hash
 
-// ringsPage is how many epochs are listed at once.
-const ringsPage = 100
-
 // rings reads those up to this instance's epoch.
 func (v *Vault) rings(ctx context.Context) (rings, error) {
 	known := rings{}
-	for after := ""; ; {
-		items, err := v.control.List(ctx, authz.KindRing, after, ringsPage)
-		if err != nil {
-			return nil, err
+	err := eachItem(ctx, v.control, authz.KindRing, "", func(item authz.Item) error {
+		if epoch, err := strconv.ParseUint(item.ID, 10, 64); err == nil {
+			known[epoch] = crypto.ParseHash(string(item.Body))
 		}
-		for _, item := range items {
-			after = item.ID
-			if epoch, err := strconv.ParseUint(item.ID, 10, 64); err == nil {
-				known[epoch] = crypto.ParseHash(string(item.Body))
-			}
-		}
-		if len(items) < ringsPage {
-			return known, nil
-		}
-	}
+		return nil
+	})
+	return known, err
 }
 
 // outdated reports that a record of a tenant's and of this ring epoch was
@@ -95,6 +84,9 @@ func (v *Vault) ringReady(ctx context.Context) error {
 // there (design §5): an instance whose ring differs must not write records.
 func (v *Vault) claimRing(ctx context.Context) error {
 	if err := v.ringReady(ctx); err != nil {
+		return err
+	}
+	if err := v.ringLoses(ctx); err != nil {
 		return err
 	}
 	item := authz.Item{Kind: authz.KindRing, ID: ringID(v.Ring.Epoch()), Body: []byte(v.Ring.Hash())}

@@ -57,6 +57,9 @@ type Config struct {
 
 	// Can are this instance's duties. Nil: all.
 	Can []Duty
+	// AcceptLoss: a new ring may be taken into use though some records or tenant
+	// secrets could then be opened by nobody (ErrRingLoses): they are given up.
+	AcceptLoss bool
 	// TwoRegions: a tokenize is acknowledged only when its records are durable
 	// in another region's table too, and is refused while there is none
 	// (503 second_region_unavailable).

@@ -164,6 +164,7 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 	}()
 	i.closes = []func() error{func() error { e.close(); return nil }}
 	v := vault.Config{Env: cfg.Env, Can: s.can, Now: s.now, Random: s.random, Logger: s.logger, ErasureQuiet: cfg.ErasureQuiet, TwoRegions: cfg.TwoRegions, RepairRate: float64(cfg.Repair.Rate)}
+	v.AcceptLoss = cfg.Ring.AcceptLoss
 	if cfg.Store == config.Embedded {
 		err = i.embedded(ctx, cfg, s, &v)
 	} else {

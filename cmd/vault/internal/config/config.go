@@ -105,6 +105,8 @@ type Ring struct {
 	Epoch     uint64
 }
 
+	// AcceptLoss gives up what no region of this ring could open (vault.Config).
+	AcceptLoss bool
 // Repair bounds what repair takes from live traffic, in records a second.
 type Repair struct{ Rate int }
 

@@ -83,7 +83,7 @@ func mistakes() map[string][3]string {
 	return map[string][3]string{
 		// name: what is replaced, by what, the error
 		"unknown key":          {"env: prod", "env: prod\nenvironment: x", "vault.yaml: line 2, column 1: unknown key environment: there are env, "},
-		"unknown nested":       {"min_copies: 2", "copies: 2", "vault.yaml: line 9, column 8: unknown key copies: there are mode, min_copies, epoch"},
+		"unknown nested":       {"min_copies: 2", "copies: 2", "vault.yaml: line 9, column 8: unknown key copies: there are mode, min_copies, epoch, accept_loss"},
 		"unknown in a list":    {"name: us-east-1", "name: us-east-1\n    kmz: 1", "vault.yaml: line 8, column 5: unknown key kmz: "},
 		"a value for a key":    {"env: prod", "env: prod\n? P@ssw0rd\n: 1", "vault.yaml: line 2, column 1: unknown key: there are"},
 		"twice":                {"env: prod", "env: prod\nenv: prod", "vault.yaml: line 2, column 1: env is given twice"},

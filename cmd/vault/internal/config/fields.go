@@ -55,6 +55,7 @@ func (l *loader) fields() []field {
 			{"mode", false, into(&c.Ring.Mode, oneOf(crypto.Copies, crypto.MultiRegion))},
 			{"min_copies", false, into(&c.Ring.MinCopies, between(1, crypto.MaxCopies))},
 			{"epoch", false, into(&c.Ring.Epoch, between[uint64](1, math.MaxInt64))},
+			{"accept_loss", false, into(&c.Ring.AcceptLoss, boolOf)},
 		})},
 		{"prefetch", true, l.nested([]field{
 			{"max_keys", false, into(&c.Prefetch.MaxKeys, between(0, 1<<20))},

@@ -51,6 +51,7 @@ type operation struct {
 	begun   time.Time
 	copies  []string // regions with a key copy of the record when it began
 	warm    bool     // the instance had the tenant's secret when it began
+	secret  []string // regions with a copy of the tenant's secret in its region's table then
 	moved   bool     // tamper: the message was put in another's place
 	raid    *raid    // attack
 }
@@ -136,7 +137,7 @@ func (w *World) launch(op *operation) {
 	if !op.patient {
 		patience = w.upTo(3 * time.Second)
 	}
-	op.begun, op.warm = time.Now(), op.on.warm
+	op.begun, op.warm, op.secret = time.Now(), op.on.warm, w.oracle.secretCopies(op.on.region)
 	op.on.busy++
 	w.tracef("%s op %d %s", op.on.name, op.id, op.describe())
 	w.running.Go(func() {

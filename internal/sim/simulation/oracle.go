@@ -44,9 +44,12 @@ type erasure struct {
 	on        *region
 	begun     time.Time
 	acked     map[*region]time.Time
-	completed time.Time       // when every region had confirmed
-	targets   map[string]bool // records and generations that were there when it began, anywhere
-	answered  bool            // by an earlier one's job, which was complete before it began
+	completed time.Time // when every region had confirmed
+	// everywhere: all regions had. One that joins the ring is not waited for by
+	// instances of the old one: replication brings it what they erase.
+	everywhere bool
+	targets    map[string]bool // records and generations that were there when it began, anywhere
+	answered   bool            // by an earlier one's job, which was complete before it began
 }
 
 // affects reports that the erasure may end what the token stands for.

@@ -76,6 +76,9 @@ func (w *World) hear(news string) {
 				i.ready = true
 			case i.name + " cannot start", i.name + " lost its log":
 				w.stop(i)
+				if w.healing { // as whoever supervises processes does
+					w.restart(r)
+				}
 			}
 		}
 	}
@@ -335,6 +338,7 @@ func (w *World) quietly() {
 // heal ends every fault and waits until all is as it should be.
 func (w *World) heal() {
 	w.tracef("everything is healed")
+	w.healing = true
 	for i, a := range w.regions {
 		w.set(a.kms, up)
 		w.set(a.tables, up)

@@ -57,7 +57,9 @@ type scheduler struct {
 	trace  []string // the last lines
 	digest hash.Hash
 	keep   int // lines of trace kept
-	log    func(string)
+	// healing: nothing goes wrong any more.
+	healing bool
+	log     func(string)
 
 	mu    sync.Mutex // guards step, calls and what finishes
 	step  int        // written by run alone

@@ -174,6 +174,7 @@ func (o *oracle) complete(j *job) {
 	for _, e := range o.erasures {
 		if e.completed.IsZero() && j.made.After(e.begun) && o.matches(j, e) {
 			e.completed = time.Now()
+			e.everywhere = len(j.regions) == len(o.w.regions)
 			o.lives(e)
 		}
 	}

@@ -86,6 +86,9 @@ func (a *app) printConfig(c *config.Config) error {
 	if c.Store == config.Embedded {
 		tables = "directory " + c.Data
 	}
+	if n := len(c.TenantKeys); n > 0 {
+		fmt.Fprintf(a.stdout, "\n%d tenants with keys of their own, or with former ones\n", n)
+	}
 	_, err := fmt.Fprintf(a.stdout, "\nenv %s; ring %s, epoch %d, at least %d copies; %d types; store %s, %s\nthe configuration is good\n",
 		c.Env, c.Ring.Mode, c.Ring.Epoch, c.Ring.MinCopies, len(c.Types), c.Store, tables)
 	return err

@@ -95,9 +95,7 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config) error {
 	for _, client := range e.tables {
 		f.tables(ctx, client, cfg)
 	}
-	for _, r := range e.ring {
-		f.key(ctx, r)
-	}
+	f.keys(ctx, e)
 	if len(e.tables) > 0 {
 		f.deployment(ctx, e, a)
 	}
@@ -201,11 +199,31 @@ func (f *findings) clock(region string, found dynamo.Inspection) {
 	}
 }
 
-// key makes a data key, opens it and wraps it again, as a record's is.
-func (f *findings) key(ctx context.Context, r crypto.Region) {
+// keys looks at every region's key, and at those of tenants with keys of their own.
+func (f *findings) keys(ctx context.Context, e *edges) {
+	for _, r := range e.ring {
+		f.key(ctx, r, "")
+	}
+	for _, t := range e.cfg.TenantRegions() {
+		for _, k := range t.Regions {
+			n := slices.IndexFunc(e.ring, func(r crypto.Region) bool { return r.Name == k.Name })
+			if n >= 0 && k.KeyARN != "" {
+				f.key(ctx, crypto.Region{Name: k.Name, KMS: e.ring[n].KMS, KeyARN: k.KeyARN}, t.Tenant)
+			}
+		}
+	}
+}
+
+// key makes a data key, opens it and wraps it again, as a record's is; a
+// tenant's own under its id, which the key's policy may ask for.
+func (f *findings) key(ctx context.Context, r crypto.Region, tenant string) {
 	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
 	defer cancel()
 	ec := map[string]string{"pv-tenant": "doctor", "pv-type": "doctor", "pv-key": "doctor"}
+	name := r.Name + ": key"
+	if tenant != "" {
+		ec["pv-tenant"], name = tenant, name+" of tenant "+tenant
+	}
 	step, err := "DescribeKey", r.KMS.Check(ctx, r.KeyARN)
 	if err == nil {
 		step = "GenerateDataKey"
@@ -222,10 +240,10 @@ func (f *findings) key(ctx context.Context, r crypto.Region) {
 			_, err = r.KMS.Encrypt(ctx, r.KeyARN, key, ec)
 		}
 	}
-	at := r.Name + ": key: " + step
+	at := name + ": " + step
 	switch {
 	case err == nil:
-		f.good("%s: key makes, opens and wraps data keys", r.Name)
+		f.good("%s makes, opens and wraps data keys", name)
 	case errors.Is(err, crypto.ErrDenied):
 		f.fail(at+" is denied", "allow kms:"+step+" in the key's policy and the role's; conditions on the encryption context must let pv-tenant, pv-type and pv-key through")
 	case errors.Is(err, crypto.ErrDisabled):
@@ -250,7 +268,7 @@ func (f *findings) deployment(ctx context.Context, e *edges, a *app) {
 	item, err := control.Get(ctx, authz.KindRing, fmt.Sprintf("%020d", ring.Epoch()))
 	switch {
 	case errors.Is(err, authz.ErrNotFound):
-		f.good("no instance has claimed ring epoch %d yet", ring.Epoch())
+		f.newRing(ctx, e, ring, control)
 	case err != nil:
 		return // the table's finding says why
 	case string(item.Body) != ring.Hash():
@@ -260,7 +278,30 @@ func (f *findings) deployment(ctx context.Context, e *edges, a *app) {
 		f.good("the key ring is the deployment's at epoch %d", ring.Epoch())
 	}
 	tenants, err := authz.ListTenants(ctx, control)
-	if err == nil && !slices.ContainsFunc(tenants, func(t authz.Tenant) bool { return t.Active }) {
+	if err != nil {
+		return
+	}
+	f.tenants(ctx, control, ring, tenants)
+	if !slices.ContainsFunc(tenants, func(t authz.Tenant) bool { return t.Active }) {
 		f.warn("there is no tenant", "vault tenant create --config … --alias …, then vault key create --config … --tenant … --roles admin")
+	}
+}
+
+// tenants looks for tenants whose secret none of their configured keys opens,
+// and for configured keys of tenants that there are not.
+func (f *findings) tenants(ctx context.Context, control authz.Control, ring *crypto.Ring, tenants []authz.Tenant) {
+	for _, id := range ring.Tenants() {
+		if !slices.ContainsFunc(tenants, func(t authz.Tenant) bool { return t.ID == id }) {
+			f.warn("tenant_keys has keys of "+id+", which is no tenant here", "see vault tenant list: it wants the id")
+		}
+	}
+	for _, t := range tenants {
+		item, err := control.Get(ctx, authz.KindTenantSecret, t.ID)
+		if err != nil {
+			continue // it is being made
+		}
+		if m, err := crypto.Parse(item.Body); err == nil && !ring.Opens(m) {
+			f.fail("no configured key opens the secret of tenant "+t.ID, "name the keys that it had in former, in tenant_keys or regions; until then it is refused everything")
+		}
 	}
 }

@@ -15,6 +15,7 @@ const (
 	priceKMS   = 3.00
 	priceWrite = 0.625 // a write unit, in a table and in each replica of it
 	priceRead  = 0.125 // a strongly consistent read unit
+	priceKey   = 1.00  // a month and key, not a million
 )
 
 // Bytes of a record of a short value, estimated from docs/design/format.md §1
@@ -73,7 +74,22 @@ func printCost(w io.Writer, cfg *config.Config) error {
 		}
 		t.add(typ.Name, dollars(in.perMillion()), dollars(in.kms*priceKMS), dollars(out.perMillion()), dollars(out.kms*priceKMS))
 	}
-	return t.print(w)
+	if err := t.print(w); err != nil {
+		return err
+	}
+	keys := 0
+	for _, r := range cfg.Regions {
+		if r.KMS.KeyARN != "" {
+			keys++
+		}
+	}
+	for _, t := range cfg.TenantKeys {
+		if t.Keys[0].KeyARN != "" {
+			keys += len(t.Keys)
+		}
+	}
+	_, err = fmt.Fprintf(w, "and %d KMS keys, %s a month\n", keys, dollars(float64(keys)*priceKey))
+	return err
 }
 
 func dollars(amount float64) string { return fmt.Sprintf("%.2f", amount) }

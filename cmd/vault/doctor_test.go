@@ -106,14 +106,14 @@ func TestDoctorOnKeys(t *testing.T) {
 			crypto.ErrUnreachable: "BAD   eu-west-1: key: " + op + ": KMS does not answer",
 		} {
 			f, out := newFindings()
-			f.key(t.Context(), crypto.Region{Name: "eu-west-1", KMS: failingKMS{op, err}})
+			f.key(t.Context(), crypto.Region{Name: "eu-west-1", KMS: failingKMS{op, err}}, "")
 			if !strings.HasPrefix(out.String(), want) || f.bad+f.warnings != 1 {
 				t.Errorf("%s, %v: %s", op, err, out)
 			}
 		}
 	}
 	f, out := newFindings()
-	if f.key(t.Context(), crypto.Region{Name: "eu-west-1", KMS: failingKMS{}}); f.bad != 0 || !strings.HasPrefix(out.String(), "ok    eu-west-1") {
+	if f.key(t.Context(), crypto.Region{Name: "eu-west-1", KMS: failingKMS{}}, ""); f.bad != 0 || !strings.HasPrefix(out.String(), "ok    eu-west-1") {
 		t.Error(out)
 	}
 }

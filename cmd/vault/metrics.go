@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"piivault/internal/crypto"
 	"piivault/internal/vault"
 )
 
@@ -35,6 +36,7 @@ func newMetrics(region string, v *vault.Vault) *metrics {
 	m.registry.MustRegister(m.requests, &ringCollector{
 		vault:    v,
 		up:       prometheus.NewDesc("vault_kms_up", "1 where the region's KMS answers, as this instance sees it.", []string{"of"}, prometheus.Labels{"region": region}),
+		denied:   prometheus.NewDesc("vault_tenant_keys_denied", "Tenants whose own key in the region refuses, as this instance sees it.", []string{"of"}, prometheus.Labels{"region": region}),
 		degraded: prometheus.NewDesc("vault_missing_copies", "Records of this region's table without the region's key copy.", []string{"of"}, prometheus.Labels{"region": region}),
 	}, &lagCollector{v, prometheus.NewDesc("vault_replication_lag_seconds",
 		"Age of another region's newest heartbeat that has arrived here: what it wrote is behind by no more. +Inf where none ever arrived.",
@@ -53,13 +55,14 @@ func (m *metrics) observe(_ context.Context, route string, status int, took time
 
 // ringCollector asks the vault at scrape time.
 type ringCollector struct {
-	vault        *vault.Vault
-	up, degraded *prometheus.Desc
+	vault                *vault.Vault
+	up, denied, degraded *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c *ringCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- c.up
+	out <- c.denied
 	out <- c.degraded
 }
 
@@ -71,7 +74,16 @@ func (c *ringCollector) Collect(out chan<- prometheus.Metric) {
 	if err != nil {
 		return
 	}
+	ring := c.vault.Ring
+	tenants := ring.Tenants()
 	for _, r := range state.Regions {
+		denied := 0
+		for _, tenant := range tenants {
+			if ring.For(tenant).State(r.Name) == crypto.Denied {
+				denied++
+			}
+		}
+		out <- prometheus.MustNewConstMetric(c.denied, prometheus.GaugeValue, float64(denied), r.Name)
 		up := 0.0
 		if r.KMS == "up" {
 			up = 1

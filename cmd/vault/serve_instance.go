@@ -284,7 +284,7 @@ func newRing(e *edges, s surroundings, restored func(string)) (*crypto.Ring, err
 		}
 	}
 	return crypto.NewRing(crypto.RingConfig{
-		Regions: regions, Local: e.cfg.Region, Mode: e.cfg.Ring.Mode, MinCopies: e.cfg.Ring.MinCopies, Epoch: e.cfg.Ring.Epoch,
+		Regions: regions, Local: e.cfg.Region, Mode: e.cfg.Ring.Mode, MinCopies: e.cfg.Ring.MinCopies, Epoch: e.cfg.Ring.Epoch, Tenants: e.cfg.TenantRegions(),
 		Now: s.now, Random: s.random, Logger: s.logger, OnRestored: restored,
 	})
 }

@@ -45,7 +45,9 @@ type golden struct {
 		Deterministic hexBytes `json:"deterministic"`
 		Idempotent    hexBytes `json:"idempotent"`
 	} `json:"tenant"`
-	RingHash string `json:"ring_hash"`
+	RingHash        string              `json:"ring_hash"`
+	TenantARNs      map[string][]string `json:"tenant_arns"`
+	TenantsRingHash string              `json:"tenants_ring_hash"`
 }
 
 type goldenPlace struct {
@@ -220,5 +222,15 @@ func TestGoldenRingHash(t *testing.T) {
 		if r.Hash() != g.RingHash {
 			t.Errorf("seen from %s the hash is now %s", c.Local, r.Hash())
 		}
+	}
+	for tenant, arns := range g.TenantARNs {
+		own := TenantRegions{Tenant: tenant}
+		for i, r := range c.Regions {
+			own.Regions = append(own.Regions, TenantRegion{Name: r.Name, KeyARN: arns[i]})
+		}
+		c.Tenants = append(c.Tenants, own)
+	}
+	if r, err := NewRing(c); err != nil || r.Hash() != g.TenantsRingHash {
+		t.Errorf("with tenants' own keys: %v", err)
 	}
 }

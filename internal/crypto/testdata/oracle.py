@@ -226,7 +226,13 @@ def main():
 
     secret = counter(200, 32)
     hashes_of = lambda use, *fields: tenant_hash("tn_1", secret, use, *fields)
-    ring = b"piivault/ring/v1" + f16("copies") + b"".join(f16(r) + f16(a) for r, a in zip(["eu-west-1", "us-east-1"], ARNS))
+
+    def ring_of(arns):
+        return b64url(hashlib.sha256(b"piivault/ring/v1" + f16("copies") +
+                                     b"".join(f16(r) + f16(a) for r, a in zip(["eu-west-1", "us-east-1"], arns))).digest())
+
+    own = {tenant: ["arn:aws:kms:%s:111122223333:key/%s" % (region, tenant) for region in ["eu-west-1", "us-east-1"]]
+           for tenant in ["tn_b", "tn_a"]}
     tenant_place = {"tenant": "tn_1", "record": "", "type": "!tenant-secret", "generation": 0, "subject": "", "created": 0, "expires": 0}
     json.dump({
         "place": place, "token": token, "value": value.decode(), "key": key.hex(),
@@ -250,7 +256,9 @@ def main():
             "idempotent": hashes_of("idempotent-token", "idempotency-key-0123456789", struct.pack(">I", 3), "email", value,
                                     "customer 42", "2030-01-01T00:00:00Z")[:24].hex(),
         },
-        "ring_hash": b64url(hashlib.sha256(ring).digest()),
+        "ring_hash": ring_of(ARNS),
+        "tenant_arns": own,
+        "tenants_ring_hash": "\n".join([ring_of(ARNS)] + [tenant + " " + ring_of(own[tenant]) for tenant in sorted(own)]),
     }, open(os.path.join(HERE, "golden.json"), "w"), indent=1)
 
     # 9. Local KMS

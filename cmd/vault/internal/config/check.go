@@ -15,7 +15,7 @@ import (
 
 // check refuses combinations that cannot work and fills in what depends on others.
 func (l *loader) check() error {
-	for _, step := range []func() error{l.required, l.regions, l.store, l.listeners, l.signsIn, l.ring, l.catalog} {
+	for _, step := range []func() error{l.required, l.regions, l.checkTenantKeys, l.store, l.listeners, l.signsIn, l.ring, l.catalog} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -82,20 +82,7 @@ func (l *loader) kms(path string, r Region) error {
 	case k.FIPS && k.Endpoint != "":
 		return l.mistake(path+".fips", "an endpoint of one's own cannot be AWS's FIPS endpoint")
 	}
-	for i, arn := range append([]string{k.KeyARN}, k.Former...) {
-		at := path + ".key_arn"
-		if i > 0 {
-			at = path + ".former." + strconv.Itoa(i-1)
-		}
-		parts := strings.Split(arn, ":")
-		if len(parts) != 6 || parts[0] != "arn" || parts[2] != "kms" || !strings.HasPrefix(parts[5], "key/") {
-			return l.mistake(at, "this must be the ARN of a KMS key (not of an alias): arn:aws:kms:REGION:ACCOUNT:key/ID")
-		}
-		if parts[3] != r.Name {
-			return l.mistake(at, "this key is of another region than the one it is given for")
-		}
-	}
-	return nil
+	return l.keyARNs(path, r.Name, k.KeyARN, k.Former)
 }
 
 func (l *loader) store() error {
@@ -166,6 +153,18 @@ func (l *loader) ring() error {
 	}
 	if _, err := crypto.NewRing(c); err != nil {
 		return l.mistake("regions", strings.TrimPrefix(err.Error(), "crypto: "))
+	}
+	tenants := l.c.TenantRegions()
+	c.Tenants = tenants
+	if _, err := crypto.NewRing(c); err == nil {
+		return nil
+	}
+	for i := range tenants { // whose keys do not go with those before
+		c.Tenants = tenants[:i+1]
+		if _, err := crypto.NewRing(c); err != nil {
+			_, what, _ := strings.Cut(strings.TrimPrefix(err.Error(), "crypto: ring: "), ": ")
+			return l.mistake("tenant_keys."+strconv.Itoa(i), what)
+		}
 	}
 	return nil
 }

@@ -47,8 +47,10 @@ type Config struct {
 	Tables   dynamo.Names
 	Regions  []Region // in the ring's order
 	Ring     Ring
-	Prefetch crypto.PrefetchConfig
-	Repair   Repair
+	// TenantKeys are those of tenants with KMS keys of their own.
+	TenantKeys []TenantKeys
+	Prefetch   crypto.PrefetchConfig
+	Repair     Repair
 	// Budgets bound what each principal and tenant learns (design §8).
 	Budgets authz.BudgetLimits
 	// Policies is a directory of Cedar policies; "": the default set.
@@ -103,10 +105,10 @@ type Ring struct {
 	Mode      crypto.Mode
 	MinCopies int
 	Epoch     uint64
-}
-
 	// AcceptLoss gives up what no region of this ring could open (vault.Config).
 	AcceptLoss bool
+}
+
 // Repair bounds what repair takes from live traffic, in records a second.
 type Repair struct{ Rate int }
 

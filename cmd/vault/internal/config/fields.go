@@ -57,6 +57,7 @@ func (l *loader) fields() []field {
 			{"epoch", false, into(&c.Ring.Epoch, between[uint64](1, math.MaxInt64))},
 			{"accept_loss", false, into(&c.Ring.AcceptLoss, boolOf)},
 		})},
+		{"tenant_keys", true, l.tenantKeys},
 		{"prefetch", true, l.nested([]field{
 			{"max_keys", false, into(&c.Prefetch.MaxKeys, between(0, 1<<20))},
 			{"max_age", false, into(&c.Prefetch.MaxAge, durationOf(time.Second, 10*time.Minute))},
@@ -158,14 +159,7 @@ func (l *loader) region(path string, v *value) error {
 		{"dynamodb", true, l.nested([]field{{"endpoint", false, into(&r.DynamoDB.URL, endpointOf)}})},
 		{"kms", true, l.nested([]field{
 			{"key_arn", false, into(&r.KMS.KeyARN, textOf)},
-			{"former", true, func(path string, v *value) error {
-				return l.list(path, v, field{set: func(_ string, v *value) error {
-					var arn string
-					err := into(&arn, textOf)("", v)
-					r.KMS.Former = append(r.KMS.Former, arn)
-					return err
-				}})
-			}},
+			l.former(&r.KMS.Former),
 			{"endpoint", false, into(&r.KMS.Endpoint, endpointOf)},
 			{"fips", false, into(&r.KMS.FIPS, boolOf)},
 			{"timeout", false, into(&r.KMS.Timeout, durationOf(10*time.Millisecond, time.Minute))},

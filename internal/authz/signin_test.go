@@ -307,7 +307,7 @@ func TestCertificateRules(t *testing.T) {
 		"https://other.example/shop":           "mtls_https:other.example:shop [eraser]",
 	} {
 		p, err := s.Authenticate(t.Context(), Credentials{URI: uri})
-		if got := fmt.Sprint(p.ID, " ", p.Roles); err != nil || got != want || p.Tenant != tenantA || p.Authentication != "mtls" {
+		if got := fmt.Sprint(p.ID, " ", p.Roles); err != nil || got != want || p.Name != uri || p.Tenant != tenantA || p.Authentication != "mtls" {
 			t.Errorf("%s: %s, %v", uri, got, err)
 		}
 	}

@@ -240,8 +240,10 @@ func TestClaimsForPolicies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := trusted()
 		c.Claims = []Claim{
-			{Name: "department", Type: authz.ClaimString}, {Name: "teams", Claim: "groups", Type: authz.ClaimStrings},
-			{Name: "level", Claim: "/https:~1~1example.com~1/level", Type: authz.ClaimLong}, {Name: "contractor", Type: authz.ClaimBool},
+			{Name: "department", Type: authz.ClaimString},
+			{Name: "teams", Claim: "groups", Type: authz.ClaimStrings},
+			{Name: "level", Claim: "/https:~1~1example.com~1/level", Type: authz.ClaimLong},
+			{Name: "contractor", Type: authz.ClaimBool},
 		}
 		v := running(t, newIDP(), c)
 		types, err := ClaimTypes(c)

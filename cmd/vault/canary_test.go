@@ -110,6 +110,8 @@ func (c canaryCounters) Take(_ context.Context, _ authz.Counter, n, _ int64) (au
 	return authz.Taken{Units: n}, c.fault()
 }
 
+func (c canaryCounters) Now(context.Context) (time.Time, error) { return time.Now(), c.fault() }
+
 func (c canaryCounters) Used(context.Context, authz.Counter) (int64, error) { return 0, c.fault() }
 
 func (c canaryCounters) Mark(context.Context, authz.Member, authz.Windows) (authz.Windows, error) {

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,11 +26,12 @@ const (
 	markTimeout = 2 * time.Second
 )
 
-// BudgetsConfig configures Budgets; all but Logger is required.
+// BudgetsConfig configures Budgets; all but Rings and Logger is required.
 type BudgetsConfig struct {
 	Counters Counters // this region's
 	Limits   BudgetLimits
-	Share    Share
+	Share    Share // in the ring that is configured
+	Rings    Rings
 	Now      func() time.Time // only its differences matter, not what it says
 	Logger   zerolog.Logger
 }
@@ -41,8 +43,9 @@ type BudgetsConfig struct {
 // the counters cannot be reached and the lease is used up, nothing is granted.
 // All methods are safe for concurrent use.
 type Budgets struct {
-	cfg   BudgetsConfig
-	marks chan mark
+	cfg    BudgetsConfig
+	shares *shares
+	marks  chan mark
 	// marking counts the marks that wait or are being made.
 	marking atomic.Int64
 
@@ -53,10 +56,20 @@ type Budgets struct {
 
 // NewBudgets returns budgets that have leased nothing.
 func NewBudgets(cfg BudgetsConfig) *Budgets {
-	return &Budgets{
+	b := &Budgets{
 		cfg: cfg, marks: make(chan mark, markQueue),
 		accounts: make(map[accountKey][]*lease), leases: make(map[Counter]*lease),
 	}
+	b.shares = newShares(&b.cfg)
+	return b
+}
+
+// Refresh learns which rings there are, and tells of this one, once.
+func (b *Budgets) Refresh(ctx context.Context) error {
+	if b.shares.fixed() {
+		return nil
+	}
+	return b.shares.refresh(ctx)
 }
 
 // Limits are the deployment's.
@@ -88,6 +101,9 @@ type Remaining struct {
 // has, for each, a refusal or nil; with together, the refusal of one leaves all
 // units where they were. An error grants nothing.
 func (b *Budgets) Spend(ctx context.Context, p Principal, uses []Use, together bool) ([]*Refusal, *Remaining, error) {
+	if b.shares.poll.stale.Load() {
+		return nil, nil, fmt.Errorf("the regions' shares: %w", ErrUnavailable)
+	}
 	s := spending{b: b, p: &p, now: b.cfg.Now()}
 	refusals, err := s.run(ctx, uses)
 	refused := slices.ContainsFunc(refusals, func(r *Refusal) bool { return r != nil })
@@ -136,8 +152,14 @@ func (b *Budgets) queue(m mark) {
 	}
 }
 
-// Run makes the marks until ctx is done.
+// Run makes the marks and learns of rings until ctx is done. While it cannot
+// for five seconds, nothing is granted.
 func (b *Budgets) Run(ctx context.Context) {
+	var rings sync.WaitGroup
+	defer rings.Wait()
+	if !b.shares.fixed() {
+		rings.Go(func() { b.shares.poll.run(ctx) })
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -218,8 +240,7 @@ func tenantCounter(kind BudgetKind) string { return "tenant/" + string(kind) }
 func (b *Budgets) leaseLocked(c Counter, kind BudgetKind, limit int64) *lease {
 	l := b.leases[c]
 	if l == nil {
-		limit = b.cfg.Share.of(limit)
-		l = &lease{counter: c, kind: kind, limit: limit, chunk: min(max(limit/100, minChunk), maxChunk), lock: make(chan struct{}, 1)}
+		l = &lease{counter: c, kind: kind, limit: limit, shares: b.shares, lock: make(chan struct{}, 1)}
 		b.leases[c] = l
 	}
 	return l

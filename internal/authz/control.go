@@ -31,6 +31,7 @@ const (
 	KindResume       Kind = "resume"     // names the stops that it lifts
 	KindRing         Kind = "ring"       // ring epochs
 	KindRingDone     Kind = "ringdone"   // no record of an older epoch is left; ID = ring's ID + "#" + region
+	KindShare        Kind = "share"      // of budgets; ID = ring's ID: its regions; and "#" + region: since when no older ring counts there
 	KindEraseJob     Kind = "erase"
 	KindEraseConfirm Kind = "erased" // ID = job id + "#" + region
 )

@@ -61,6 +61,9 @@ type Counters interface {
 	// never more than limit in all, however many take at once.
 	Take(ctx context.Context, c Counter, n, limit int64) (Taken, error)
 
+	// Now is the counters' clock.
+	Now(ctx context.Context) (time.Time, error)
+
 	// Used tells how many units of the present window are taken.
 	Used(ctx context.Context, c Counter) (int64, error)
 

@@ -9,8 +9,8 @@ import (
 type lease struct {
 	counter Counter
 	kind    BudgetKind
-	limit   int64 // the region's share
-	chunk   int64 // what is asked for at a time
+	limit   int64 // all regions'
+	shares  *shares
 
 	// lock guards the rest, also while the counter is asked: a channel, so that
 	// waiting for it ends with the context.
@@ -18,7 +18,7 @@ type lease struct {
 	window int64
 	until  time.Time // when the window ends, by cfg.Now
 	units  int64     // held
-	left   int64     // in the counter, when last asked
+	left   int64     // in the counter, when last asked; before, at most
 	// known are subjects that the window has counted.
 	known map[string]struct{}
 }
@@ -45,7 +45,7 @@ func (l *lease) turn(now time.Time) {
 	if now.Before(l.until) {
 		return
 	}
-	l.units, l.left = 0, l.limit
+	l.units, l.left = 0, l.limit // asked for even where this region has no part, to know until when
 	clear(l.known)
 }
 
@@ -58,13 +58,16 @@ func (l *lease) take(ctx context.Context, c Counters, now time.Time, n int64) (g
 	defer l.release()
 	l.turn(now)
 	if l.units < n && l.left > 0 {
-		taken, err := c.Take(ctx, l.counter, max(n-l.units, l.chunk), l.limit)
+		part := l.shares.of(l.kind, l.limit, l.counter.Span)
+		chunk := min(max(part/100, minChunk), maxChunk)
+		taken, err := c.Take(ctx, l.counter, max(n-l.units, chunk), part)
 		if err != nil {
 			return 0, 0, err
 		}
 		if taken.Window != l.window {
 			l.turn(l.until)
 		}
+		taken.Left = max(0, taken.Left)
 		l.window, l.until = taken.Window, now.Add(taken.Ends)
 		l.units, l.left = l.units+taken.Units, taken.Left
 	}

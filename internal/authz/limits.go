@@ -128,12 +128,16 @@ func (l *Limits) of(k BudgetKind) Limit {
 	return Limit{}
 }
 
-// Share is a region's fixed part of every limit: the Index-th of Of regions.
-// No region lends from another, so that a partition gives nobody more.
+// Share is a region's part of every limit in a ring: the Index-th of Of
+// regions; a negative Index: none. No region lends from another, so that a
+// partition gives nobody more.
 type Share struct{ Index, Of int }
 
 // of splits a limit so that all regions' parts add up to it.
 func (s Share) of(limit int64) int64 {
+	if s.Index < 0 {
+		return 0
+	}
 	n := max(1, int64(s.Of))
 	part := limit / n
 	if int64(s.Index) < limit%n {

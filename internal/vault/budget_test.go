@@ -203,3 +203,19 @@ func TestAKeysOwnBudget(t *testing.T) {
 	})
 	wantCode(t, err, vault.ErrInvalid, "invalid_budget")
 }
+
+// G5: a vault without budgets is not made.
+func TestBudgetsAreNeeded(t *testing.T) {
+	var cfg vault.Config
+	newWorld(t, func(c *sim.Config) {
+		c.Wrap = func(region string, v *vault.Config) {
+			if region == regionA {
+				cfg = *v
+			}
+		}
+	})
+	cfg.Budgets = nil
+	if _, err := vault.New(cfg); err == nil || !strings.Contains(err.Error(), "budgets") {
+		t.Errorf("without budgets: %v", err)
+	}
+}

@@ -133,6 +133,9 @@ func New(cfg Config) (*Vault, error) {
 	if len(cfg.Controls) == 0 || cfg.Controls[0].Region != cfg.Ring.Local() {
 		return nil, errors.New("vault: the local region's control table must come first")
 	}
+	if cfg.Budgets == nil {
+		return nil, errors.New("vault: budgets are needed: authz.Unbounded where nothing is to be bounded")
+	}
 	if cfg.TwoRegions && len(cfg.Others) == 0 {
 		return nil, errors.New("vault: there is no second region to write to")
 	}
@@ -159,6 +162,9 @@ func (v *Vault) Start(ctx context.Context) error {
 		return fmt.Errorf("vault: read API keys: %w", err)
 	}
 	if err := v.stops.Refresh(ctx); err != nil {
+		return fmt.Errorf("vault: %w", err)
+	}
+	if err := v.Budgets.Refresh(ctx); err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
 	return v.jobs.poll(ctx)

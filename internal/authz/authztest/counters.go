@@ -91,6 +91,9 @@ func (s *counters) take() {
 	s.used(c, 10)
 	s.want(counter("none"), 1, 0, 0, 0)
 	s.want(counter("little"), 50, 3, 3, 0)
+	if now, err := s.c.Now(s.Context()); err != nil || now.Sub(s.clock.Now()).Abs() > 2*time.Second {
+		s.Errorf("it is %v, %v, want %v", now, err, s.clock.Now())
+	}
 	if first.Window != authz.Hour.Window(s.clock.Now()) || first.Ends < 39*time.Minute || first.Ends > 40*time.Minute {
 		s.Errorf("window %d ends in %v", first.Window, first.Ends)
 	}

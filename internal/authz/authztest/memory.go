@@ -80,6 +80,12 @@ func (m *MemoryCounters) Take(ctx context.Context, c authz.Counter, n, limit int
 	return t, nil
 }
 
+// Now implements authz.Counters.
+func (m *MemoryCounters) Now(ctx context.Context) (time.Time, error) {
+	defer m.mu.Unlock()
+	return m.now(), m.begin(ctx)
+}
+
 // Used implements authz.Counters.
 func (m *MemoryCounters) Used(ctx context.Context, c authz.Counter) (int64, error) {
 	defer m.mu.Unlock()

@@ -102,6 +102,16 @@ func (c *Counters) Take(ctx context.Context, counter authz.Counter, n, limit int
 	return taken, c.sweep(ctx, now)
 }
 
+// Now implements authz.Counters.
+func (c *Counters) Now(ctx context.Context) (now time.Time, err error) {
+	var at time.Time
+	err = c.e.Submit(func(tx *wal.Tx) error { at = tx.Now(); return nil }).Wait(ctx)
+	if err != nil {
+		return now, fault("read the clock", err) // the op may be running still
+	}
+	return at, nil
+}
+
 // Used implements authz.Counters.
 func (c *Counters) Used(ctx context.Context, counter authz.Counter) (int64, error) {
 	key, err := counterKey(counter)

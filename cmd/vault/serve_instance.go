@@ -199,6 +199,7 @@ func openInstance(ctx context.Context, cfg *config.Config, s surroundings) (_ *i
 	}
 	v.Budgets = authz.NewBudgets(authz.BudgetsConfig{
 		Counters: i.counters, Limits: cfg.Budgets, Share: e.share(), Now: s.now, Logger: s.logger,
+		Rings: authz.Rings{Tables: v.Controls, Epoch: v.Ring.Epoch(), Regions: v.Ring.Names()},
 	})
 	i.control = v.Controls[0].Control
 	i.Vault, err = vault.New(v)

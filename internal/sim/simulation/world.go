@@ -343,6 +343,7 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 	cfg.Keys = authz.NewKeys(authz.KeysConfig{Tables: cfg.Controls, Now: now, Random: random, PollEvery: 10 * time.Second, Logger: zerolog.Nop()})
 	cfg.Budgets = authz.NewBudgets(authz.BudgetsConfig{
 		Counters: i.counters, Limits: w.theft.limits(), Share: w.share(i), Now: now, Logger: zerolog.Nop(),
+		Rings: authz.Rings{Tables: cfg.Controls, Epoch: cfg.Ring.Epoch(), Regions: cfg.Ring.Names()},
 	})
 	if i.vault, err = vault.New(cfg); err != nil {
 		return fmt.Errorf("simulation: %w", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,19 +22,21 @@ type coverageFlags struct {
 	bars, json bool
 	svg        string
 	min        float64
+	without    string
 }
 
 func newCoverageCommand(a *app) *cobra.Command {
 	var f coverageFlags
 	cmd := &cobra.Command{
-		Use:   "coverage [--bars] [--svg FILE] [--min PERCENT]",
+		Use:   "coverage [--bars] [--svg FILE] [--min PERCENT] [--without REGION]",
 		Short: "Tell what stays readable without each region",
 		Long: `Tell what stays readable without each region: how many records and tenant
 secrets no other region could open if it, or its KMS, were lost now. Copies under
 a key that is denied or out of reach do not count. It reads the whole table.
 
 With --min it fails when less than PERCENT of the records stay readable without
-some region.`,
+some region; with --without when a single one would not, or a tenant secret,
+without that region, which must not leave the ring then.`,
 		Args: noArguments(""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.min < 0 || f.min > 100 {
@@ -46,6 +49,7 @@ some region.`,
 	flags.BoolVar(&f.bars, "bars", false, "draw bars instead of a table")
 	flags.StringVar(&f.svg, "svg", "", "also write a picture to this file")
 	flags.Float64Var(&f.min, "min", 0, "fail below this percentage")
+	flags.StringVar(&f.without, "without", "", "fail if anything could not be read without this region")
 	jsonFlag(cmd, &f.json)
 	return cmd
 }
@@ -71,12 +75,30 @@ func (a *app) coverage(ctx context.Context, f coverageFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.without != "" {
+		if err := needs(answer, f.without); err != nil {
+			return err
+		}
+	}
 	for _, r := range answer.Regions {
 		if got := stays(answer, r); got < f.min || (f.min > 0 && r.SecretsUnreadableIfLost > 0) {
 			return fmt.Errorf("without %s only %s %% of the records would stay readable, and %s of %s tenant secrets: less than --min %s",
 				printable(r.Name), percent(got), bulk.Count(answer.TenantSecrets-r.SecretsUnreadableIfLost), bulk.Count(answer.TenantSecrets),
 				strconv.FormatFloat(f.min, 'f', -1, 64))
 		}
+	}
+	return nil
+}
+
+// needs fails when a region cannot be done without.
+func needs(c client.CoverageResponse, region string) error {
+	i := slices.IndexFunc(c.Regions, func(r client.RegionCoverage) bool { return r.Name == region })
+	if i < 0 {
+		return usagef("--without names no region of the key ring")
+	}
+	if r := c.Regions[i]; r.UnreadableIfLost > 0 || r.SecretsUnreadableIfLost > 0 {
+		return fmt.Errorf("without %s nobody could open %s records and %s tenant secrets: it must not leave the key ring before they are repaired",
+			printable(region), bulk.Count(r.UnreadableIfLost), bulk.Count(r.SecretsUnreadableIfLost))
 	}
 	return nil
 }

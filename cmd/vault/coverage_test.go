@@ -60,6 +60,19 @@ func TestCoveragePictures(t *testing.T) {
 	}
 }
 
+// G3: what says that a region may leave the ring says so of one that nothing needs alone.
+func TestCoverageWithoutARegion(t *testing.T) {
+	for region, may := range map[string]bool{"eu-west-1": false, "us-east-1": false, `<&">`: true, "ap-east-1": false} {
+		if err := needs(someCoverage(), region); (err == nil) != may {
+			t.Errorf("%s: %v", region, err)
+		}
+	}
+	secrets := client.CoverageResponse{Regions: []client.RegionCoverage{{Name: "a", SecretsUnreadableIfLost: 1}}}
+	if err := needs(secrets, "a"); err == nil {
+		t.Error("tenant secrets do not count")
+	}
+}
+
 func TestPercentNeverRoundsALossAway(t *testing.T) {
 	for p, want := range map[float64]string{100: "100", 99.9999: "99.99", 75: "75", 33.333: "33.33", 0: "0"} {
 		if got := percent(p); got != want {

@@ -38,7 +38,10 @@ func tokenizeCost(t *pii.Type, cfg *config.Config) cost {
 	if cfg.Ring.Mode == crypto.MultiRegion {
 		copies = 1
 	}
-	c := cost{kms: float64(copies), reads: 1} // it looks for a tombstone
+	c := cost{kms: float64(copies)}
+	if t.Token != pii.Random { // a random token, drawn just now, is not looked for (design §5)
+		c.reads = 2 // record and tombstone
+	}
 	if t.DataKey.Reuse {
 		c.kms /= float64(t.DataKey.MaxMessages)
 	}

@@ -188,30 +188,6 @@ func TestRecoveringRegionDenies(t *testing.T) {
 	}
 }
 
-// Calls that callers give up on do not pile up at the last resort either.
-func TestRecoveringRegionIsNotFlooded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, kmss, s := flapped(t, 2, 1)
-		kmss[1].set(fails(crypto.ErrUnreachable))
-		kmss[0].set(func(context.Context, string) error {
-			time.Sleep(time.Hour)
-			return nil
-		})
-		called := kmss[0].calls.Load()
-		for range 200 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-			if _, err := s.Seal(ctx, []crypto.Value{boundValue("x")}); err == nil {
-				t.Error("sealed by a KMS that says nothing")
-			}
-			cancel()
-		}
-		if n := kmss[0].calls.Load() - called; n != 64 {
-			t.Errorf("%d calls under way", n)
-		}
-		time.Sleep(2 * time.Hour)
-	})
-}
-
 // Since is when the state began, whatever was seen of it afterwards.
 func TestSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -140,7 +140,7 @@ func (c copying) ask(ctx context.Context, regions []*region, ready func(*region)
 			continue
 		}
 		// What went wrong is noted by the region; here it is a missing copy.
-		if g.newCall(false).inline {
+		if g.prompt() {
 			c.made[g.rank], _ = g.encrypt(ctx, c.key, c.ec)
 		} else {
 			wait.Go(func() { c.made[g.rank], _ = g.encrypt(ctx, c.key, c.ec) })

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,8 +223,8 @@ func TestProbesOfTenantsKeys(t *testing.T) {
 		for i := range 5 {
 			arns = append(arns, own(t, &c, kmss, fmt.Sprintf("tn_%d", i+5))...)
 		}
-		restored := 0
-		c.OnRestored = func(string) { restored++ }
+		var restored atomic.Int32
+		c.OnRestored = func(string) { restored.Add(1) }
 		ring := mustRing(t, c)
 		defer runRing(t, ring)()
 		disable(t, kmss, true, arns[3])
@@ -231,13 +232,13 @@ func TestProbesOfTenantsKeys(t *testing.T) {
 		if got := ring.For("tn_8").State("region-0"); got != crypto.Denied {
 			t.Fatalf("a disabled key is %s", got)
 		}
-		if restored != 0 || ring.For("tn_7").State("region-0") != crypto.Up || states(ring)[0] != "up" {
+		if restored.Load() != 0 || ring.For("tn_7").State("region-0") != crypto.Up || states(ring)[0] != "up" {
 			t.Error("others are not as they were")
 		}
 		disable(t, kmss, false, arns[3])
 		time.Sleep(2100 * time.Millisecond)
-		if got := ring.For("tn_8").State("region-0"); got != crypto.Up || restored != 1 {
-			t.Errorf("an enabled key is %s after a probe, %d times restored", got, restored)
+		if got := ring.For("tn_8").State("region-0"); got != crypto.Up || restored.Load() != 1 {
+			t.Errorf("an enabled key is %s after a probe, %d times restored", got, restored.Load())
 		}
 	})
 }

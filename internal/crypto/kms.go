@@ -24,9 +24,9 @@ var (
 
 // KMS is the key management service of one region.
 //
-// An implementation is safe for concurrent use, returns soon after ctx is
-// done, and retries nothing on its own beyond one attempt within the
-// deadline: routing around a fault is the ring's business. Every method may be
+// An implementation is safe for concurrent use, returns as soon as ctx is done
+// (the ring's timeouts rest on it), and retries nothing on its own beyond one
+// attempt within the deadline: routing around a fault is the ring's business. Every method may be
 // called again after any failure. The encryption context is authenticated with
 // the ciphertext: the same map, in any order, must be given to open it. It is
 // not secret, and appears in the service's own log.
@@ -50,5 +50,5 @@ type KMS interface {
 
 // Prompt is implemented by a KMS that can tell that its calls, at present,
 // answer from memory without waiting for anything: the ring then makes them
-// in line, without a goroutine and a timer for each.
+// one after another, without a goroutine and a timer for each.
 type Prompt interface{ Prompt() bool }

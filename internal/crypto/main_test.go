@@ -6,5 +6,5 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Every goroutine that a test starts, probes and abandoned calls included, has ended with it.
+// Every goroutine that a test starts, probes included, has ended with it.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

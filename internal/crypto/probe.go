@@ -67,9 +67,6 @@ func (s *site) due() (keys []*region) {
 // probe asks whether the key is there; of a region that is not Up, also
 // whether it works, since a key may be described by whom it refuses.
 func (r *Ring) probe(ctx context.Context, g *region) {
-	if g.abandoned.Load() >= maxAbandoned {
-		return
-	}
 	turn := g.turn.Load()
 	err := g.check(ctx)
 	if err == nil && !g.healthy() {

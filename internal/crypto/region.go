@@ -23,9 +23,6 @@ const (
 
 const (
 	defaultTimeout = time.Second
-	// maxAbandoned bounds the calls that a KMS keeps after their timeout; at
-	// the bound the region is left alone until some of them end.
-	maxAbandoned = 64
 	// flapWindow: a breaker that opens again so soon after a probe has closed
 	// it stays open for twice as many good probes as the last time, at most
 	// maxTrials.
@@ -53,9 +50,8 @@ type site struct {
 	first   *region   // the default key here
 	tenants []*region // tenants' keys here, in the order of their ids
 
-	abandoned atomic.Int32
-	down      atomic.Bool   // the breaker is open; written under mu
-	turn      atomic.Uint32 // how often it opened or closed; written under mu
+	down atomic.Bool   // the breaker is open; written under mu
+	turn atomic.Uint32 // how often it opened or closed; written under mu
 
 	mu     sync.Mutex // guards what follows, and each region's verdict
 	since  time.Time  // when the breaker last opened or closed
@@ -109,7 +105,7 @@ func (g *region) health() RegionHealth {
 
 // available reports that a call may be tried. A denied region is: it answers
 // at once, and its answer tells when the denial is lifted.
-func (g *region) available() bool { return g.abandoned.Load() < maxAbandoned && !g.down.Load() }
+func (g *region) available() bool { return !g.down.Load() }
 
 // refuses reports a denial that nothing has lifted yet, reachable or not.
 func (g *region) refuses() bool { return g.denied.Load() }
@@ -117,9 +113,6 @@ func (g *region) refuses() bool { return g.denied.Load() }
 // recovering reports an open breaker that the last probe found no reason for:
 // nobody's first choice, but better than to refuse.
 func (g *region) recovering() bool {
-	if g.abandoned.Load() >= maxAbandoned {
-		return false
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.down.Load() && g.good > 0
@@ -203,49 +196,37 @@ type dataKeyPair struct {
 }
 
 func (g *region) generate(ctx context.Context, ec map[string]string, probe bool) (dataKeyPair, error) {
-	return invoke(ctx, g.newCall(probe), func(ctx context.Context) (dataKeyPair, error) {
+	return invoke(ctx, g, probe, func(ctx context.Context) (dataKeyPair, error) {
 		key, ciphertext, err := g.kms.GenerateDataKey(ctx, g.key.text, ec)
 		return dataKeyPair{key, ciphertext}, err
-	}, func(p dataKeyPair) { p.key.Wipe() })
+	})
 }
 
 func (g *region) encrypt(ctx context.Context, key secret.Key, ec map[string]string) ([]byte, error) {
-	c := g.newCall(false)
-	if !c.inline {
-		// The call may outlive the caller's patience, and then the caller's key.
-		own := key.Clone()
-		return invoke(ctx, c, func(ctx context.Context) ([]byte, error) {
-			defer own.Wipe()
-			return g.kms.Encrypt(ctx, g.key.text, own, ec)
-		}, func([]byte) {})
-	}
-	return invoke(ctx, c, func(ctx context.Context) ([]byte, error) {
+	return invoke(ctx, g, false, func(ctx context.Context) ([]byte, error) {
 		return g.kms.Encrypt(ctx, g.key.text, key, ec)
-	}, nil)
+	})
 }
 
+// decrypt opens a copy under the present key or a former one, which says
+// nothing of whether the present one refuses.
 func (g *region) decrypt(ctx context.Context, c keyCopy, ec map[string]string, probe bool) (secret.Key, error) {
-	return invoke(ctx, g.newCall(probe), func(ctx context.Context) (secret.Key, error) {
+	turn, former := g.turn.Load(), c.arn != g.key.text
+	key, err := invoke(ctx, g, probe || former, func(ctx context.Context) (secret.Key, error) {
 		return g.kms.Decrypt(ctx, c.arn, c.ciphertext, ec)
-	}, secret.Key.Wipe)
+	})
+	if former && errors.Is(err, ErrUnreachable) {
+		g.note(err, turn, false)
+	}
+	return key, err
 }
 
 func (g *region) check(ctx context.Context) error {
-	_, err := invoke(ctx, g.newCall(true), func(ctx context.Context) (struct{}, error) {
+	_, err := invoke(ctx, g, true, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, g.kms.Check(ctx, g.key.text)
-	}, func(struct{}) {})
+	})
 	return err
 }
-
-// call is how one call is made: in line or awaited, decided once.
-type call struct {
-	*region
-	inline bool
-	probe  bool   // noted as a whole, by the probe
-	turn   uint32 // of the breaker when it was begun
-}
-
-func (g *region) newCall(probe bool) call { return call{g, g.prompt(), probe, g.turn.Load()} }
 
 // prompt reports that the site's KMS waits for nothing at present.
 func (s *site) prompt() bool {
@@ -253,68 +234,28 @@ func (s *site) prompt() bool {
 	return ok && p.Prompt()
 }
 
-// invoke makes one call within the region's timeout, even if the KMS ignores
-// its context, and notes the outcome; a caller that gave up says nothing of
-// the region. The result of a call that nobody waits for any more goes to discard.
-func invoke[T any](ctx context.Context, c call, do func(context.Context) (T, error), discard func(T)) (v T, err error) {
+// invoke makes one call within the region's timeout and notes the outcome,
+// unless it is a probe's, which is noted as a whole; a caller that gave up
+// says nothing of the region.
+func invoke[T any](ctx context.Context, g *region, probe bool, do func(context.Context) (T, error)) (v T, err error) {
 	if ctx.Err() != nil {
 		return v, classify(ctx, nil)
 	}
-	if c.inline {
+	turn := g.turn.Load()
+	if g.prompt() {
 		v, err = do(ctx)
 	} else {
-		v, err = await(ctx, c.site, do, discard)
+		limited, cancel := context.WithTimeout(ctx, g.timeout)
+		v, err = do(limited)
+		cancel()
 	}
 	if err != nil {
 		err = classify(ctx, err)
 	}
-	if !c.probe {
-		c.note(err, c.turn, false)
+	if !probe {
+		g.note(err, turn, false)
 	}
 	return v, err
-}
-
-// The life of an awaited call.
-const (
-	callRunning = iota
-	callDone
-	callAbandoned
-)
-
-// await runs do on a goroutine of its own and waits for the timeout at most.
-// What is left running then is bounded by maxAbandoned and ends when the KMS
-// keeps its promise to return soon after its context is done.
-func await[T any](ctx context.Context, s *site, do func(context.Context) (T, error), discard func(T)) (T, error) {
-	type result struct {
-		v   T
-		err error
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	var state atomic.Int32
-	done := make(chan result, 1)
-	go func() {
-		v, err := do(ctx)
-		if state.CompareAndSwap(callRunning, callDone) {
-			done <- result{v, err}
-			return
-		}
-		discard(v)
-		s.abandoned.Add(-1)
-	}()
-	select {
-	case r := <-done:
-		return r.v, r.err
-	case <-ctx.Done():
-	}
-	s.abandoned.Add(1)
-	if state.CompareAndSwap(callRunning, callAbandoned) {
-		var none T
-		return none, ctx.Err()
-	}
-	s.abandoned.Add(-1)
-	r := <-done
-	return r.v, r.err
 }
 
 // classify makes every error wrap one sentinel, or the caller's own context error.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -164,9 +165,16 @@ func (r *Ring) each(n int, fn func(int) error) error {
 		return nil
 	}
 	var group errgroup.Group
-	group.SetLimit(maxConcurrent)
-	for i := range n {
-		group.Go(func() error { return fn(i) })
+	var next atomic.Int64
+	for range min(n, maxConcurrent) { // and not n: a goroutine's stack grows deep once
+		group.Go(func() error {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				if err := fn(int(i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
 	return group.Wait() //nolint:wrapcheck // fn's own error
 }

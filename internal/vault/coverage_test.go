@@ -59,6 +59,9 @@ func TestCoverage(t *testing.T) {
 	if c = rw.coverage(added); c.Outdated != 5 || c.Degraded != 5 || c.Regions[2].MissingCopies != 5 {
 		t.Errorf("a region added: %+v", c)
 	}
+	if err := added.StartRepair(t.Context(), rw.admin); err != nil { // B's share, too
+		t.Fatal(err)
+	}
 	added.RepairPass(t.Context())
 	if c = rw.coverage(added); c.Outdated != 0 || c.Degraded != 0 || c.Regions[0].IfLost != 0 {
 		t.Errorf("and repaired: %+v", c)

@@ -31,6 +31,7 @@ type reconciler struct {
 	restored atomic.Bool // a region came back: what could not be repaired may be now
 
 	rings rings // as of the beginning of the pass
+	share share
 
 	// Of the loop's goroutine: when the latest run of passes that found no
 	// record of an older ring epoch began, and until when the next scan waits,
@@ -48,6 +49,7 @@ func newReconciler(v *Vault) *reconciler {
 	return &reconciler{
 		v: v, kick: make(chan struct{}, 1),
 		limiter: rate.NewLimiter(rate.Limit(v.RepairRate), v.RepairWorkers),
+		share:   share{left: map[string]left{}},
 	}
 }
 
@@ -127,6 +129,7 @@ func (r *reconciler) pass(ctx context.Context) {
 	if !r.mayOpen() {
 		return
 	}
+	r.divide(ctx, forced)
 	r.gaps(ctx)
 	if err := r.ring(ctx, forced); err != nil {
 		r.warn(ctx, err, "records of older key rings cannot be repaired now")
@@ -179,17 +182,27 @@ func (r *reconciler) gaps(ctx context.Context) {
 }
 
 // region walks the records that miss this region's copy, of tenants whose key
-// there may make it. A record that cannot
-// be repaired is passed over, so that it does not hold up the others.
+// there may make it: this region's share of them. A record that cannot be
+// repaired is passed over, so that it does not hold up the others.
 func (r *reconciler) region(ctx context.Context, region string) error {
+	listing, others := "gap "+region, 0
+	all := r.share.all || r.stalled(listing)
 	for page := (store.Page{Limit: repairPage}); ; {
 		keys, next, err := r.v.local.Degraded(ctx, region, page)
 		if err != nil {
 			return err
 		}
 		keys = slices.DeleteFunc(keys, func(k store.Key) bool { return r.v.Ring.For(k.Tenant).State(region) != crypto.Up })
-		if err := r.records(ctx, keys, func() {}); err != nil || next == "" {
+		ours, more, err := r.ours(keys, all)
+		if err == nil {
+			err = r.records(ctx, ours, func() {})
+		}
+		if err != nil {
 			return err
+		}
+		if others += more; next == "" {
+			r.took(listing, others)
+			return nil
 		}
 		page.After = next
 	}

@@ -43,11 +43,16 @@ func (r *reconciler) ring(ctx context.Context, forced bool) error {
 		return r.ringEmpty(ctx, here)
 	}
 	r.emptySince = time.Time{}
-	defer r.rest(r.repaired())
-	return r.eachOutdated(ctx, func(keys []store.Key) error {
-		err := r.records(ctx, keys, func() {
-			r.update(func(s *RepairStatus) { s.Outdated = max(s.Outdated-1, 0) })
-		})
+	const listing = "ring"
+	before, others, all := r.repaired(), 0, r.share.all || r.stalled(listing)
+	defer func() { r.rest(before, others) }()
+	err = r.eachOutdated(ctx, func(keys []store.Key) error {
+		ours, more, err := r.ours(keys, all)
+		if others += more; err == nil {
+			err = r.records(ctx, ours, func() {
+				r.update(func(s *RepairStatus) { s.Outdated = max(s.Outdated-1, 0) })
+			})
+		}
 		select {
 		case <-r.kick: // a region is back: its gaps do not wait for the end of this
 			r.gaps(ctx)
@@ -55,6 +60,10 @@ func (r *reconciler) ring(ctx context.Context, forced bool) error {
 		}
 		return err
 	})
+	if err == nil {
+		r.took(listing, others)
+	}
+	return err
 }
 
 // maxPause bounds how long a scan waits after one that could repair nothing:
@@ -62,10 +71,10 @@ func (r *reconciler) ring(ctx context.Context, forced bool) error {
 const maxPause = 15 * time.Minute
 
 // rest makes the next scan wait, from the second time on and twice as long each
-// time, where this one could repair nothing: what is left needs a region that
-// is away, or a person.
-func (r *reconciler) rest(before int) {
-	if r.repaired() > before {
+// time, where this one could repair nothing and left nothing to others: what is
+// left needs a region that is away, or a person.
+func (r *reconciler) rest(before, others int) {
+	if r.repaired() > before || others > 0 {
 		r.pause = 0
 		return
 	}

@@ -141,6 +141,13 @@ func (c nthControl) List(ctx context.Context, kind authz.Kind, after string, lim
 	return c.Control.List(ctx, kind, after, limit)
 }
 
+func (c nthControl) Get(ctx context.Context, kind authz.Kind, id string) (authz.Item, error) {
+	if err := c.err(); err != nil {
+		return authz.Item{}, err
+	}
+	return c.Control.Get(ctx, kind, id)
+}
+
 func (c nthControl) Replace(ctx context.Context, old, next authz.Item) error {
 	if err := c.err(); err != nil {
 		return err
@@ -188,6 +195,7 @@ func TestEveryFaultIsToldOf(t *testing.T) {
 		v      *vault.Vault
 		random secret.Text
 		shared secret.Text
+		job    string // an erasure that is not complete
 	}
 	for _, test := range []struct {
 		name  string
@@ -211,6 +219,22 @@ func TestEveryFaultIsToldOf(t *testing.T) {
 				return err
 			},
 			func(w *world) { w.wantGone(w.a, w.shared) },
+		},
+		{
+			"erase a subject again", 1, ab(),
+			func(w *world) error {
+				_, err := w.v.Erase(w.ctx(), w.admin, vault.EraseRequest{SubjectID: "C-1"})
+				return err
+			},
+			func(w *world) { w.wantGone(w.a, w.shared) },
+		},
+		{
+			"the status of an erasure", 1, ab(),
+			func(w *world) error {
+				_, err := w.v.Erase(w.ctx(), w.admin, vault.EraseRequest{Job: w.job})
+				return err
+			},
+			func(*world) {},
 		},
 		{
 			"an erase job's pass", 1, ab(),
@@ -260,6 +284,8 @@ func TestEveryFaultIsToldOf(t *testing.T) {
 				w.shared = rw.subjectToken(rw.a, "customer_email", "bob@example.com", "C-1")
 				rw.keyDown()
 				switch test.name {
+				case "erase a subject again", "the status of an erasure":
+					w.job = rw.erase(rw.a, vault.EraseRequest{SubjectID: "C-1"}).Job
 				case "sweep":
 					rw.erase(rw.a, vault.EraseRequest{Tokens: []secret.Text{w.random}})
 					rw.token(rw.a, "note", "call back")

@@ -71,9 +71,9 @@ func faultOfAnswer(code string, status int) fault {
 		return fault{class: ErrNoTable, code: code}
 	}
 	if status >= http.StatusInternalServerError || status == 0 {
-		return fault{class: ErrTransient, code: printable(code), retry: true, applied: true}
+		return fault{class: ErrTransient, code: awshttp.Code(code), retry: true, applied: true}
 	}
-	return fault{class: ErrInvalid, code: printable(code)}
+	return fault{class: ErrInvalid, code: awshttp.Code(code)}
 }
 
 // faultOfReasons judges a cancelled transaction, of which nothing was written:
@@ -89,24 +89,10 @@ func faultOfReasons(reasons []types.CancellationReason) fault {
 			return fault{class: ErrCondition, code: code}
 		case "None", "TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError":
 		default:
-			worst = fault{class: ErrInvalid, code: printable(code)}
+			worst = fault{class: ErrInvalid, code: awshttp.Code(code)}
 		}
 	}
 	return worst
-}
-
-// printable lets the names of codes through and nothing else that a server may say.
-func printable(code string) string {
-	if len(code) == 0 || len(code) > 64 {
-		return "unknown error"
-	}
-	for i := range len(code) {
-		c := code[i]
-		if (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' {
-			return "unknown error"
-		}
-	}
-	return code
 }
 
 // failed is the error of a call. An ended context is said, so that a caller

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"syscall"
 
 	"github.com/aws/smithy-go"
@@ -15,9 +14,6 @@ import (
 	"piivault/internal/awshttp"
 	"piivault/internal/crypto"
 )
-
-// maxCode is longer than any code of AWS's.
-const maxCode = 64
 
 // fault is what an SDK error means.
 type fault struct {
@@ -88,21 +84,10 @@ func faultOfAnswer(code string, status int) fault {
 		return fault{crypto.ErrInvalidCiphertext, code, false}
 	}
 	if status == http.StatusTooManyRequests {
-		return fault{crypto.ErrThrottled, printable(code), true}
+		return fault{crypto.ErrThrottled, awshttp.Code(code), true}
 	}
 	// KMSInternalException, DependencyTimeoutException, KeyUnavailableException and their like.
-	return fault{crypto.ErrUnreachable, printable(code), status >= http.StatusInternalServerError}
-}
-
-// printable lets the names of codes through and nothing else that a server may say.
-func printable(code string) string {
-	other := strings.ContainsFunc(code, func(r rune) bool {
-		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-	})
-	if code == "" || len(code) > maxCode || other {
-		return "unknown error"
-	}
-	return code
+	return fault{crypto.ErrUnreachable, awshttp.Code(code), status >= http.StatusInternalServerError}
 }
 
 // network names what failed between here and the service.

@@ -68,7 +68,8 @@ type Counters interface {
 	Used(ctx context.Context, c Counter) (int64, error)
 
 	// Mark notes that a member of a set was counted in windows, and tells in
-	// which it was before: the zero Windows if in none, or too long ago to matter.
+	// which it was before: the zero Windows if in none, too long ago to matter,
+	// or not to be told from this very mark.
 	// Where a later window is noted than one of these it notes nothing.
 	Mark(ctx context.Context, m Member, in Windows) (before Windows, err error)
 

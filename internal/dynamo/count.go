@@ -10,15 +10,15 @@ import (
 
 // UpdateOld changes a row, or makes it, if the condition holds, and gives what
 // was there before, nil for nothing. Where the condition fails it gives what
-// is there, and ErrCondition. An earlier attempt of this very call may have
-// been applied.
-func (c *Client) UpdateOld(ctx context.Context, table string, key Key, update string, cond Condition) (old Item, err error) {
+// is there, and ErrCondition. With again, an earlier attempt of this very call
+// may have been applied, and what was there before may be its own.
+func (c *Client) UpdateOld(ctx context.Context, table string, key Key, update string, cond Condition) (old Item, again bool, err error) {
 	in := &dynamodb.UpdateItemInput{
 		TableName: &table, Key: key.Item(), UpdateExpression: &update, ConditionExpression: &cond.Expression,
 		ExpressionAttributeNames: cond.Names, ExpressionAttributeValues: cond.Values,
 		ReturnValues: types.ReturnValueAllOld, ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
-	_, err = c.call(ctx, "update", func(ctx context.Context) error {
+	again, err = c.call(ctx, "update", func(ctx context.Context) error {
 		out, err := c.data.UpdateItem(ctx, in)
 		if failed := (*types.ConditionalCheckFailedException)(nil); errors.As(err, &failed) {
 			old = failed.Item
@@ -32,5 +32,5 @@ func (c *Client) UpdateOld(ctx context.Context, table string, key Key, update st
 	if len(old) == 0 {
 		old = nil
 	}
-	return old, err
+	return old, again, err
 }

@@ -124,14 +124,16 @@ func (c *Counters) add(ctx context.Context, key dynamo.Key, span authz.Span, t a
 	}
 	names := map[string]string{"#ttl": dynamo.TTLAttribute}
 	if fresh {
-		return c.db.UpdateOld(ctx, c.table, key, "SET w = :w, n = :n, v = :v, #ttl = :ttl", dynamo.Condition{
+		old, _, err := c.db.UpdateOld(ctx, c.table, key, "SET w = :w, n = :n, v = :v, #ttl = :ttl", dynamo.Condition{
 			Expression: "attribute_not_exists(pk) OR w < :w", Names: names, Values: values,
 		})
+		return old, err
 	}
 	values[":room"] = dynamo.Int(limit - t.Units)
-	return c.db.UpdateOld(ctx, c.table, key, "SET n = n + :n, v = :v, #ttl = :ttl", dynamo.Condition{
+	old, _, err := c.db.UpdateOld(ctx, c.table, key, "SET n = n + :n, v = :v, #ttl = :ttl", dynamo.Condition{
 		Expression: "w = :w AND n <= :room", Names: names, Values: values,
 	})
+	return old, err
 }
 
 // Now implements authz.Counters.
@@ -165,7 +167,7 @@ func (c *Counters) Mark(ctx context.Context, m authz.Member, in authz.Windows) (
 		return before, fault("mark", err)
 	}
 	life := time.Duration(in.Day)*time.Duration(authz.Day) + rowLife
-	old, err := c.db.UpdateOld(ctx, c.table, key, "SET h = :h, d = :d, v = :v, #ttl = :ttl", dynamo.Condition{
+	old, again, err := c.db.UpdateOld(ctx, c.table, key, "SET h = :h, d = :d, v = :v, #ttl = :ttl", dynamo.Condition{
 		Expression: "attribute_not_exists(pk) OR h <= :h AND d <= :d",
 		Names:      map[string]string{"#ttl": dynamo.TTLAttribute},
 		Values: dynamo.Item{
@@ -174,6 +176,9 @@ func (c *Counters) Mark(ctx context.Context, m authz.Member, in authz.Windows) (
 	})
 	if err != nil && !errors.Is(err, dynamo.ErrCondition) {
 		return before, fault("mark", err)
+	}
+	if again {
+		return before, nil // what is there may be this very mark: taken for another's, its unit would come back
 	}
 	before, err = decodeMark(old)
 	return before, fault("mark", err)

@@ -98,6 +98,14 @@ func TestCountersUnderFaults(t *testing.T) {
 				}
 				given += taken.Units
 			}
+			faults.Once("UpdateItem", fault)
+			m, in := authz.Member{Tenant: "t", Set: "s", Name: "m"}, authz.Windows{Hour: 48, Day: 2}
+			if before, err := c.Mark(t.Context(), m, in); err != nil || before != (authz.Windows{}) {
+				t.Errorf("a first mark: before in %+v, %v", before, err)
+			}
+			if is, err := c.Marked(t.Context(), m); err != nil || is != in {
+				t.Errorf("marked in %+v, %v", is, err)
+			}
 			if given > 10 || (fault != dynamolocal.Lost && given != 10) || given == 0 {
 				t.Errorf("%d units of 10", given)
 			}

@@ -82,6 +82,7 @@ func (o *oracle) judgeTokenize(out *outcome) {
 			o.violatef("G9: op %d: acknowledged, and not linked to its subject in %s", op.id, r.name)
 		}
 	}
+	o.judgeDurable(op, row)
 	if !o.audited(r, "tokenize", op.held.record) {
 		o.violatef("G6: op %d: acknowledged without a durable audit entry in %s", op.id, r.name)
 	}
@@ -113,7 +114,7 @@ func (e *erasure) final() bool { return e.held != nil && !e.held.forever }
 // judgeRefusal: with any KMS reachable, no write is refused (G2).
 func (o *oracle) judgeRefusal(out *outcome) {
 	op := out.op
-	if !op.patient || !o.calm(op) || !o.entered(op) {
+	if !op.patient || !o.calm(op) || !o.entered(op) || !o.secondReachable(op) {
 		return
 	}
 	if !slices.ContainsFunc(o.w.members(op.on.epoch), func(r *region) bool { return o.reaches(op, r.kms) }) {

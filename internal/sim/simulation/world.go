@@ -107,6 +107,7 @@ type World struct {
 	// partitionRefuses: over a cut link calls fail at once, instead of hanging.
 	partitionRefuses bool
 	ttl              bool // DynamoDB removes what has expired
+	twoRegions       bool // a tokenize waits for a second region's table
 	replicas         replicas
 	oracle           *oracle
 	theft            *theft
@@ -163,6 +164,7 @@ func newWorld(cfg Config) (*World, error) {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
 	w.ttl, w.partitionRefuses = w.oneIn(2), w.oneIn(2)
+	w.twoRegions = twoRegions(cfg.Seed)
 	w.theft = newTheft(w.scheduler)
 	w.oracle = newOracle(w)
 	n := 2 + w.random.IntN(3)
@@ -322,7 +324,7 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 	cfg := vault.Config{
 		Env: env, Now: now, Random: random, Logger: zerolog.Nop(), Catalog: w.types, Policies: w.rules,
 		ErasureQuiet: quiet, PollEvery: 700 * time.Millisecond, RepairEvery: 10 * time.Second, SweepEvery: 15 * time.Second, BeatEvery: 10 * time.Second,
-		RepairRate: 1e6, RepairWorkers: 1,
+		RepairRate: 1e6, RepairWorkers: 1, TwoRegions: w.twoRegions,
 	}
 	if err := w.tablesOf(ctx, i, &cfg); err != nil {
 		return err

@@ -24,7 +24,7 @@ type jobs struct {
 	// mu guards everything below.
 	mu       sync.Mutex
 	open     map[string]*openJob
-	complete map[string]struct{} // ids of finished jobs, so that a poll skips them
+	complete map[string]struct{} // ids of finished jobs of about a day, so that a poll skips them
 	subjects map[string]int      // tenant#subject → open jobs
 	records  map[string]int      // tenant#record of deterministic tokens → open jobs
 	wholeAt  time.Time           // when a listing of all jobs last began that came to its end
@@ -36,6 +36,7 @@ type openJob struct {
 	awaits     []string  // regions that are to confirm
 	quietSince time.Time // when a pass last found something, or the job was first seen
 	confirmed  map[string]bool
+	known      bool // confirmed was read since: what is complete must not be worked on again
 }
 
 func newJobs(v *Vault) *jobs {
@@ -66,27 +67,74 @@ func (j *jobs) step(ctx context.Context) {
 func (j *jobs) poll(ctx context.Context) error {
 	after, whole := j.listFrom()
 	var failures []error
+	var past []authz.Item // of a listing of everything: most are complete
 	err := eachItem(ctx, j.v.control, authz.KindEraseJob, after, func(item authz.Item) error {
-		failures = append(failures, j.learn(ctx, item))
+		switch {
+		case j.isComplete(item.ID):
+		case whole.IsZero():
+			confirmed, err := j.v.confirmedBy(ctx, item.ID)
+			failures = append(failures, err, j.learn(item, confirmed))
+		default:
+			if past = append(past, item); len(past) == listPage {
+				failures = append(failures, j.learnPast(ctx, past))
+				past = past[:0]
+			}
+		}
 		return nil
 	})
+	failures = append(failures, j.learnPast(ctx, past), err)
 	if err == nil {
 		j.listed(whole)
 	}
-	return errors.Join(append(failures, err)...)
+	return errors.Join(failures...)
 }
 
-func (j *jobs) learn(ctx context.Context, item authz.Item) error {
-	if j.isComplete(item.ID) {
-		return nil
-	}
+// learn makes a job visible unless it is complete, and takes note of who
+// confirmed it, nil where that cannot be read.
+func (j *jobs) learn(item authz.Item, confirmed map[string]bool) error {
 	job, err := decodeEraseJob(item)
 	if err != nil {
 		return err
 	}
-	j.add(job)
-	return j.confirmations(ctx, item.ID)
+	awaits := j.v.awaits(job)
+	if confirmed == nil || slices.ContainsFunc(awaits, func(region string) bool { return !confirmed[region] }) {
+		j.add(job)
+	}
+	j.confirmed(item.ID, confirmed)
+	return nil
 }
+
+// learnPast learns jobs that follow each other with one reading of all their
+// confirmations, instead of one for each.
+func (j *jobs) learnPast(ctx context.Context, items []authz.Item) error {
+	if len(items) == 0 {
+		return nil
+	}
+	last := items[len(items)-1].ID
+	confirmed := map[string]map[string]bool{}
+	err := eachItem(ctx, j.v.control, authz.KindEraseConfirm, items[0].ID, func(item authz.Item) error {
+		job, region, _ := strings.Cut(item.ID, "#")
+		if job > last {
+			return errEnough
+		}
+		if confirmed[job] == nil {
+			confirmed[job] = map[string]bool{}
+		}
+		confirmed[job][region] = true
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return err // the poll after this one is of everything, too
+	}
+	var failures []error
+	for _, item := range items {
+		failures = append(failures, j.learn(item, confirmed[item.ID]))
+	}
+	return errors.Join(failures...)
+}
+
+// errEnough ends a listing.
+var errEnough = errors.New("vault: enough")
 
 // Job ids begin with their time. Polls look back a day, which replication
 // stays well within, and now and then at everything.
@@ -103,17 +151,26 @@ func (j *jobs) listFrom() (after string, whole time.Time) {
 	if now.Sub(j.wholeAt) >= wholeList {
 		return "", now
 	}
-	ms := fmt.Sprintf("%012x", now.Add(-jobWindow).UnixMilli())
-	return ms[:8] + "-" + ms[8:], time.Time{}
+	return windowFrom(now), time.Time{}
 }
 
-// listed takes note of a poll of everything that came to its end.
+// windowFrom is before the ids of all jobs of the last day.
+func windowFrom(now time.Time) string {
+	ms := fmt.Sprintf("%012x", now.Add(-jobWindow).UnixMilli())
+	return ms[:8] + "-" + ms[8:]
+}
+
+// listed takes note of a poll of everything that came to its end, and forgets
+// complete jobs that no other poll comes by.
 func (j *jobs) listed(whole time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if whole.After(j.wholeAt) {
-		j.wholeAt = whole
+	if !whole.After(j.wholeAt) {
+		return
 	}
+	j.wholeAt = whole
+	from := windowFrom(whole)
+	maps.DeleteFunc(j.complete, func(id string, _ struct{}) bool { return id < from })
 }
 
 func (j *jobs) isComplete(id string) bool {
@@ -239,7 +296,7 @@ func (j *jobs) awaitedHere(id string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	o, ok := j.open[id]
-	return ok && o.awaited(j.v.region)
+	return ok && o.known && o.awaited(j.v.region)
 }
 
 // awaited reports that a region is to confirm and has not.
@@ -295,7 +352,11 @@ func (j *jobs) confirm(ctx context.Context, id string) error {
 	if _, err := authz.InsertEverywhere(ctx, j.v.Controls, item); err != nil && !errors.Is(err, authz.ErrExists) {
 		return err
 	}
-	return j.confirmations(ctx, id)
+	confirmed, err := j.v.confirmedBy(ctx, id)
+	if err == nil {
+		j.confirmed(id, confirmed)
+	}
+	return err
 }
 
 // confirmationID is the control item by which a region confirms a job.
@@ -316,26 +377,23 @@ func (v *Vault) confirmedBy(ctx context.Context, id string) (map[string]bool, er
 	return confirmed, nil
 }
 
-// confirmations reads which regions have confirmed, and closes a job that all
-// that it awaits have.
-func (j *jobs) confirmations(ctx context.Context, id string) error {
-	confirmed, err := j.v.confirmedBy(ctx, id)
-	if err != nil {
-		return err
-	}
+// confirmed takes note of the regions that have confirmed, and closes a job
+// that all that it awaits have.
+func (j *jobs) confirmed(id string, by map[string]bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	o, ok := j.open[id]
-	if !ok {
-		return nil
-	}
-	maps.Copy(o.confirmed, confirmed)
-	if !slices.ContainsFunc(o.awaits, o.awaited) {
+	if ok {
+		maps.Copy(o.confirmed, by)
+		if o.known = o.known || by != nil; slices.ContainsFunc(o.awaits, o.awaited) {
+			return
+		}
 		delete(j.open, id)
-		j.complete[id] = struct{}{}
 		j.count(o.eraseJob, -1)
 	}
-	return nil
+	if id >= windowFrom(j.v.Now()) {
+		j.complete[id] = struct{}{}
+	}
 }
 
 // result tells how far an erasure is that was begun or joined just now.

@@ -11,3 +11,10 @@ func (v *Vault) ErasePass(ctx context.Context)     { v.jobs.step(ctx) }
 func (v *Vault) SweepPass(ctx context.Context)     { v.sweepOnce(ctx) }
 func (v *Vault) BeatPass(ctx context.Context)      { v.beatOnce(ctx) }
 func (v *Vault) StopsPass(ctx context.Context)     { _ = v.stops.Refresh(ctx) }
+
+// EraseJobs counts the jobs that are kept.
+func (v *Vault) EraseJobs() (open, complete int) {
+	v.jobs.mu.Lock()
+	defer v.jobs.mu.Unlock()
+	return len(v.jobs.open), len(v.jobs.complete)
+}

@@ -11,6 +11,51 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for BudgetStateKind.
+const (
+	BudgetStateKindGuesses  BudgetStateKind = "guesses"
+	BudgetStateKindMasked   BudgetStateKind = "masked"
+	BudgetStateKindMisses   BudgetStateKind = "misses"
+	BudgetStateKindPlain    BudgetStateKind = "plain"
+	BudgetStateKindSubjects BudgetStateKind = "subjects"
+)
+
+// Valid indicates whether the value is a known member of the BudgetStateKind enum.
+func (e BudgetStateKind) Valid() bool {
+	switch e {
+	case BudgetStateKindGuesses:
+		return true
+	case BudgetStateKindMasked:
+		return true
+	case BudgetStateKindMisses:
+		return true
+	case BudgetStateKindPlain:
+		return true
+	case BudgetStateKindSubjects:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetStateWindow.
+const (
+	BudgetStateWindowDay  BudgetStateWindow = "day"
+	BudgetStateWindowHour BudgetStateWindow = "hour"
+)
+
+// Valid indicates whether the value is a known member of the BudgetStateWindow enum.
+func (e BudgetStateWindow) Valid() bool {
+	switch e {
+	case BudgetStateWindowDay:
+		return true
+	case BudgetStateWindowHour:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ItemStatus.
 const (
 	ItemStatusError ItemStatus = "error"
@@ -308,6 +353,36 @@ type BudgetLimit struct {
 	Hour int64 `json:"hour,omitempty,omitzero"`
 }
 
+// BudgetState A limit and what is left of it.
+type BudgetState struct {
+	// EndsInSeconds Until the window ends.
+	EndsInSeconds int64 `json:"ends_in_seconds"`
+
+	// Kind What is counted.
+	Kind BudgetStateKind `json:"kind"`
+
+	// Left Of the share, that no instance has taken yet.
+	Left int64 `json:"left"`
+
+	// Limit Of all regions together.
+	Limit int64 `json:"limit"`
+
+	// Share This region's part.
+	Share int64 `json:"share"`
+
+	// Type Of which type; absent: of any that is not listed, or of all.
+	Type string `json:"type,omitempty,omitzero"`
+
+	// Window By the hour or by the day (UTC).
+	Window BudgetStateWindow `json:"window"`
+}
+
+// BudgetStateKind What is counted.
+type BudgetStateKind string
+
+// BudgetStateWindow By the hour or by the day (UTC).
+type BudgetStateWindow string
+
 // CoverageResponse What stays readable without each region.
 type CoverageResponse struct {
 	// CountedAt When the count began.
@@ -571,6 +646,23 @@ type KeyInfo struct {
 
 	// Suspended Since when it is suspended; absent when it is not.
 	Suspended string `json:"suspended,omitempty,omitzero"`
+}
+
+// KeyRequest A key.
+type KeyRequest struct {
+	// ID The key's id, without `pvk_` or `key_`.
+	ID string `json:"id"`
+}
+
+// KeyState A key and what is left of its budgets.
+type KeyState struct {
+	Budgets []BudgetState `json:"budgets"`
+
+	// Key An API key without its secret.
+	Key KeyInfo `json:"key"`
+
+	// Region Whose share is told.
+	Region string `json:"region"`
 }
 
 // KeysResponse The tenant's keys.
@@ -1003,6 +1095,9 @@ type RevokeKeyJSONRequestBody = RevokeKeyRequest
 // RotateKeyJSONRequestBody defines body for RotateKey for application/json ContentType.
 type RotateKeyJSONRequestBody = RotateKeyRequest
 
+// ShowKeyJSONRequestBody defines body for ShowKey for application/json ContentType.
+type ShowKeyJSONRequestBody = KeyRequest
+
 // SuspendKeyJSONRequestBody defines body for SuspendKey for application/json ContentType.
 type SuspendKeyJSONRequestBody = PrincipalRequest
 
@@ -1059,6 +1154,9 @@ type ServerInterface interface {
 	// RotateKey Rotate an API key
 	// (POST /v1/keys/rotate)
 	RotateKey(w http.ResponseWriter, r *http.Request)
+	// ShowKey Show an API key
+	// (POST /v1/keys/show)
+	ShowKey(w http.ResponseWriter, r *http.Request)
 	// SuspendKey Suspend a principal
 	// (POST /v1/keys/suspend)
 	SuspendKey(w http.ResponseWriter, r *http.Request)
@@ -1173,6 +1271,12 @@ func (_ Unimplemented) RevokeKey(w http.ResponseWriter, r *http.Request) {
 // RotateKey Rotate an API key
 // (POST /v1/keys/rotate)
 func (_ Unimplemented) RotateKey(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ShowKey Show an API key
+// (POST /v1/keys/show)
+func (_ Unimplemented) ShowKey(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1426,6 +1530,20 @@ func (siw *ServerInterfaceWrapper) RotateKey(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RotateKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ShowKey operation middleware
+func (siw *ServerInterfaceWrapper) ShowKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ShowKey(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1742,6 +1860,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/keys/rotate", wrapper.RotateKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/keys/show", wrapper.ShowKey)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/keys/suspend", wrapper.SuspendKey)

@@ -17,6 +17,51 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for BudgetStateKind.
+const (
+	BudgetStateKindGuesses  BudgetStateKind = "guesses"
+	BudgetStateKindMasked   BudgetStateKind = "masked"
+	BudgetStateKindMisses   BudgetStateKind = "misses"
+	BudgetStateKindPlain    BudgetStateKind = "plain"
+	BudgetStateKindSubjects BudgetStateKind = "subjects"
+)
+
+// Valid indicates whether the value is a known member of the BudgetStateKind enum.
+func (e BudgetStateKind) Valid() bool {
+	switch e {
+	case BudgetStateKindGuesses:
+		return true
+	case BudgetStateKindMasked:
+		return true
+	case BudgetStateKindMisses:
+		return true
+	case BudgetStateKindPlain:
+		return true
+	case BudgetStateKindSubjects:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetStateWindow.
+const (
+	BudgetStateWindowDay  BudgetStateWindow = "day"
+	BudgetStateWindowHour BudgetStateWindow = "hour"
+)
+
+// Valid indicates whether the value is a known member of the BudgetStateWindow enum.
+func (e BudgetStateWindow) Valid() bool {
+	switch e {
+	case BudgetStateWindowDay:
+		return true
+	case BudgetStateWindowHour:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ItemStatus.
 const (
 	ItemStatusError ItemStatus = "error"
@@ -314,6 +359,36 @@ type BudgetLimit struct {
 	Hour int64 `json:"hour,omitempty,omitzero"`
 }
 
+// BudgetState A limit and what is left of it.
+type BudgetState struct {
+	// EndsInSeconds Until the window ends.
+	EndsInSeconds int64 `json:"ends_in_seconds"`
+
+	// Kind What is counted.
+	Kind BudgetStateKind `json:"kind"`
+
+	// Left Of the share, that no instance has taken yet.
+	Left int64 `json:"left"`
+
+	// Limit Of all regions together.
+	Limit int64 `json:"limit"`
+
+	// Share This region's part.
+	Share int64 `json:"share"`
+
+	// Type Of which type; absent: of any that is not listed, or of all.
+	Type string `json:"type,omitempty,omitzero"`
+
+	// Window By the hour or by the day (UTC).
+	Window BudgetStateWindow `json:"window"`
+}
+
+// BudgetStateKind What is counted.
+type BudgetStateKind string
+
+// BudgetStateWindow By the hour or by the day (UTC).
+type BudgetStateWindow string
+
 // CoverageResponse What stays readable without each region.
 type CoverageResponse struct {
 	// CountedAt When the count began.
@@ -577,6 +652,23 @@ type KeyInfo struct {
 
 	// Suspended Since when it is suspended; absent when it is not.
 	Suspended time.Time `json:"suspended,omitempty,omitzero"`
+}
+
+// KeyRequest A key.
+type KeyRequest struct {
+	// ID The key's id, without `pvk_` or `key_`.
+	ID string `json:"id"`
+}
+
+// KeyState A key and what is left of its budgets.
+type KeyState struct {
+	Budgets []BudgetState `json:"budgets"`
+
+	// Key An API key without its secret.
+	Key KeyInfo `json:"key"`
+
+	// Region Whose share is told.
+	Region string `json:"region"`
 }
 
 // KeysResponse The tenant's keys.
@@ -976,6 +1068,9 @@ type RevokeKeyJSONRequestBody = RevokeKeyRequest
 // RotateKeyJSONRequestBody defines body for RotateKey for application/json ContentType.
 type RotateKeyJSONRequestBody = RotateKeyRequest
 
+// ShowKeyJSONRequestBody defines body for ShowKey for application/json ContentType.
+type ShowKeyJSONRequestBody = KeyRequest
+
 // SuspendKeyJSONRequestBody defines body for SuspendKey for application/json ContentType.
 type SuspendKeyJSONRequestBody = PrincipalRequest
 
@@ -1193,6 +1288,20 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
 	RotateKey(ctx context.Context, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ShowKeyWithBody Show an API key
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/keys/show (the `ShowKey` operationId).
+	ShowKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ShowKey Show an API key
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/keys/show (the `ShowKey` operationId).
+	ShowKey(ctx context.Context, body ShowKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SuspendKeyWithBody Suspend a principal
 	//
@@ -1598,6 +1707,40 @@ func (c *Raw) RotateKeyWithBody(ctx context.Context, contentType string, body io
 // Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
 func (c *Raw) RotateKey(ctx context.Context, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRotateKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ShowKeyWithBody Show an API key
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/keys/show (the `ShowKey` operationId).
+func (c *Raw) ShowKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewShowKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ShowKey Show an API key
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/keys/show (the `ShowKey` operationId).
+func (c *Raw) ShowKey(ctx context.Context, body ShowKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewShowKeyRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2247,6 +2390,46 @@ func NewRotateKeyRequestWithBody(server string, contentType string, body io.Read
 	return req, nil
 }
 
+// NewShowKeyRequest calls the generic ShowKey builder with application/json body
+func NewShowKeyRequest(server string, body ShowKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewShowKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewShowKeyRequestWithBody constructs an http.Request for the ShowKey method, with any body, and a specified content type
+func NewShowKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/keys/show")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewSuspendKeyRequest calls the generic SuspendKey builder with application/json body
 func NewSuspendKeyRequest(server string, body SuspendKeyJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2739,6 +2922,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/keys/rotate (the `RotateKey` operationId).
 	RotateKeyWithResponse(ctx context.Context, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateKeyReply, error)
 
+	// ShowKeyWithBodyWithResponse Show an API key
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/show (the `ShowKey` operationId).
+	ShowKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ShowKeyReply, error)
+
+	// ShowKeyWithResponse Show an API key
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/show (the `ShowKey` operationId).
+	ShowKeyWithResponse(ctx context.Context, body ShowKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*ShowKeyReply, error)
+
 	// SuspendKeyWithBodyWithResponse Suspend a principal
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -3101,6 +3298,29 @@ func (r RotateKeyReply) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r RotateKeyReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type ShowKeyReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *KeyState
+}
+
+// Status returns HTTPResponse.Status
+func (r ShowKeyReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ShowKeyReply) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -3570,6 +3790,32 @@ func (c *ClientWithResponses) RotateKeyWithResponse(ctx context.Context, body Ro
 		return nil, err
 	}
 	return ParseRotateKeyReply(rsp)
+}
+
+// ShowKeyWithBodyWithResponse Show an API key
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/show (the `ShowKey` operationId).
+func (c *ClientWithResponses) ShowKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ShowKeyReply, error) {
+	rsp, err := c.ShowKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseShowKeyReply(rsp)
+}
+
+// ShowKeyWithResponse Show an API key
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/show (the `ShowKey` operationId).
+func (c *ClientWithResponses) ShowKeyWithResponse(ctx context.Context, body ShowKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*ShowKeyReply, error) {
+	rsp, err := c.ShowKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseShowKeyReply(rsp)
 }
 
 // SuspendKeyWithBodyWithResponse Suspend a principal
@@ -4047,6 +4293,32 @@ func ParseRotateKeyReply(rsp *http.Response) (*RotateKeyReply, error) {
 			return nil, err
 		}
 		response.JSON201 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseShowKeyReply parses an HTTP response from a ShowKeyWithResponse call
+func ParseShowKeyReply(rsp *http.Response) (*ShowKeyReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ShowKeyReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest KeyState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	}
 

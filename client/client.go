@@ -192,6 +192,11 @@ func (c *Client) Keys(ctx context.Context) (KeysResponse, error) {
 	return call[KeysResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.ListKeys(ctx) })
 }
 
+// ShowKey describes an API key and what is left of its budgets.
+func (c *Client) ShowKey(ctx context.Context, req KeyRequest) (KeyState, error) {
+	return call[KeyState](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.ShowKey(ctx, req) })
+}
+
 // RotateKey replaces an API key; the new credential is shown this once.
 func (c *Client) RotateKey(ctx context.Context, req RotateKeyRequest) (RotateKeyResponse, error) {
 	return call[RotateKeyResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.RotateKey(ctx, req) })

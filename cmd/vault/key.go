@@ -10,8 +10,8 @@ import (
 )
 
 func newKeyCommand(a *app) *cobra.Command {
-	return newGroup("key", "Create, list, rotate, suspend and revoke API keys",
-		newKeyCreateCommand(a), newKeyListCommand(a), newKeyRotateCommand(a), newKeySuspendCommand(a), newKeyReinstateCommand(a), newKeyRevokeCommand(a))
+	return newGroup("key", "Create, list, show, rotate, suspend and revoke API keys",
+		newKeyCreateCommand(a), newKeyListCommand(a), newKeyShowCommand(a), newKeyRotateCommand(a), newKeySuspendCommand(a), newKeyReinstateCommand(a), newKeyRevokeCommand(a))
 }
 
 func newKeyCreateCommand(a *app) *cobra.Command {

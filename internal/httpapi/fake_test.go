@@ -16,6 +16,7 @@ import (
 
 	"piivault/api"
 	"piivault/internal/audit"
+	"piivault/internal/authz"
 	"piivault/internal/httpapi"
 	"piivault/internal/httpapi/apitest"
 	"piivault/internal/secret"
@@ -151,6 +152,13 @@ func (f *fakeVault) CreateKey(ctx context.Context, c vault.Call, req vault.NewKe
 
 func (f *fakeVault) ListKeys(ctx context.Context, c vault.Call) ([]vault.KeyInfo, error) {
 	return []vault.KeyInfo{{ID: "0123", Name: "n", Roles: []vault.Role{"reader"}, Created: 1772357400123, Revoked: 1772357400124}}, f.enter(ctx, c)
+}
+
+func (f *fakeVault) ShowKey(ctx context.Context, c vault.Call, id string) (vault.KeyState, error) {
+	return vault.KeyState{
+		Key: vault.KeyInfo{ID: id, Name: "n", Roles: []vault.Role{"reader"}, Created: 1772357400123}, Region: "eu-west-1",
+		Budgets: []vault.KeyBudgetState{{BudgetState: authz.BudgetState{Kind: authz.BudgetPlain, Limit: 1000, Share: 500, Left: 440, Ends: time.Minute}, Window: "hour"}},
+	}, f.enter(ctx, c)
 }
 
 func (f *fakeVault) RevokeKey(ctx context.Context, c vault.Call, _ string) (vault.RevokeResult, error) {

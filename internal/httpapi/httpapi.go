@@ -42,6 +42,7 @@ type Vault interface {
 	Coverage(ctx context.Context, c vault.Call) (vault.CoverageResult, error)
 	CreateKey(ctx context.Context, c vault.Call, req vault.NewKeyRequest) (vault.NewKeyResult, error)
 	ListKeys(ctx context.Context, c vault.Call) ([]vault.KeyInfo, error)
+	ShowKey(ctx context.Context, c vault.Call, id string) (vault.KeyState, error)
 	RevokeKey(ctx context.Context, c vault.Call, id string) (vault.RevokeResult, error)
 	RotateKey(ctx context.Context, c vault.Call, id string, overlap time.Duration) (vault.RotateKeyResult, error)
 	SuspendKey(ctx context.Context, c vault.Call, id string) (vault.RevokeResult, error)

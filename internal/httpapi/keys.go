@@ -17,6 +17,22 @@ type rotatedKey struct{ api.RotateKeyResponse }
 
 func (rotatedKey) status() int { return http.StatusCreated }
 
+// ShowKey serves POST /v1/keys/show.
+func (s *server) ShowKey(w http.ResponseWriter, r *http.Request) {
+	post(s, w, r, s.Limits.BodyBytes, func(ctx context.Context, c vault.Call, in *api.KeyRequest) (*api.KeyState, error) {
+		state, err := s.Vault.ShowKey(ctx, c, in.ID)
+		out := &api.KeyState{Key: keyInfo(state.Key), Region: state.Region, Budgets: make([]api.BudgetState, len(state.Budgets))}
+		for i := range state.Budgets {
+			b := &state.Budgets[i]
+			out.Budgets[i] = api.BudgetState{
+				Kind: api.BudgetStateKind(b.Kind), Window: api.BudgetStateWindow(b.Window), Type: b.Type,
+				Limit: b.Limit, Share: b.Share, Left: b.Left, EndsInSeconds: int64(b.Ends.Seconds()),
+			}
+		}
+		return out, err
+	})
+}
+
 // RotateKey serves POST /v1/keys/rotate.
 func (s *server) RotateKey(w http.ResponseWriter, r *http.Request) {
 	post(s, w, r, s.Limits.BodyBytes, func(ctx context.Context, c vault.Call, in *api.RotateKeyRequest) (rotatedKey, error) {

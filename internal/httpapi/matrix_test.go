@@ -28,7 +28,7 @@ func rightTo() map[string][]authz.Role {
 		"detokenize": {authz.RoleReader, authz.RoleSupport},
 		"erase":      {authz.RoleEraser},
 		"queryAudit": {authz.RoleAuditor},
-		"createKey":  {authz.RoleAdmin}, "listKeys": {authz.RoleAdmin}, "revokeKey": {authz.RoleAdmin},
+		"createKey":  {authz.RoleAdmin}, "listKeys": {authz.RoleAdmin}, "showKey": {authz.RoleAdmin}, "revokeKey": {authz.RoleAdmin},
 		"rotateKey": {authz.RoleAdmin}, "suspendKey": {authz.RoleAdmin}, "reinstateKey": {authz.RoleAdmin},
 		"startRepair": {authz.RoleOperator}, "getRepair": {authz.RoleOperator}, "getCoverage": {authz.RoleOperator},
 		"stop": {authz.RoleAdmin, authz.RoleOperator}, "resume": {authz.RoleAdmin, authz.RoleOperator}, "getStops": {authz.RoleAdmin, authz.RoleOperator},
@@ -48,7 +48,7 @@ func bodyFor(operation, token string) string {
 		return `{` + items + `}`
 	case "createKey":
 		return `{"name":"n","roles":["reader"]}`
-	case "revokeKey", "rotateKey", "suspendKey", "reinstateKey":
+	case "showKey", "revokeKey", "rotateKey", "suspendKey", "reinstateKey":
 		return `{"id":"aaaaaaaaaaaaaaaaaaaaaaaaaa"}`
 	case "stop", "resume":
 		return `{"reason":"test"}`
@@ -196,7 +196,7 @@ func dutyOfRoute() map[string]vault.Duty {
 	return map[string]vault.Duty{
 		"/v1/tokenize": vault.CanTokenize, "/v1/inspect": vault.CanTokenize, "/v1/detokenize": vault.CanDetokenize, "/v1/audit/query": vault.CanAudit,
 		"/v1/erase": vault.CanRepair, "/v1/repair": vault.CanRepair, "/v1/coverage": vault.CanRepair, "/v1/stop": vault.CanRepair, "/v1/resume": vault.CanRepair,
-		"/v1/keys": vault.CanRepair, "/v1/keys/revoke": vault.CanRepair, "/v1/keys/rotate": vault.CanRepair, "/v1/keys/suspend": vault.CanRepair, "/v1/keys/reinstate": vault.CanRepair,
+		"/v1/keys": vault.CanRepair, "/v1/keys/show": vault.CanRepair, "/v1/keys/revoke": vault.CanRepair, "/v1/keys/rotate": vault.CanRepair, "/v1/keys/suspend": vault.CanRepair, "/v1/keys/reinstate": vault.CanRepair,
 		"/v1/types": "", "/v1/regions": "", "/livez": "", "/readyz": "", "/metrics": "", "/openapi.yaml": "",
 	}
 }

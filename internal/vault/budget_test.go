@@ -219,3 +219,51 @@ func TestBudgetsAreNeeded(t *testing.T) {
 		t.Errorf("without budgets: %v", err)
 	}
 }
+
+// What is left of a key's budgets is shown, and asking takes nothing (G5).
+func TestShowKey(t *testing.T) {
+	w := newWorld(t)
+	limit := func(n int64) *vault.Limit { return &vault.Limit{Hour: n, Day: 2 * n} }
+	made, err := w.a.CreateKey(t.Context(), w.admin, vault.NewKeyRequest{
+		Name: "n", Roles: []authz.Role{authz.RoleReader}, Budget: &vault.KeyBudget{Plain: limit(200), Misses: limit(7), Subjects: limit(100)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.a.Detokenize(t.Context(), w.call(made.Key), ask(w.emails(3)...)); err != nil {
+		t.Fatal(err)
+	}
+	show := func() map[string]vault.KeyBudgetState {
+		t.Helper()
+		state, err := w.a.ShowKey(t.Context(), w.admin, made.ID)
+		if err != nil || state.Key.ID != made.ID || state.Region != regionA {
+			t.Fatalf("%+v, %v", state, err)
+		}
+		by := map[string]vault.KeyBudgetState{}
+		for _, b := range state.Budgets {
+			by[string(b.Kind)+" "+b.Type+" "+b.Window] = b
+		}
+		return by
+	}
+	first := show()
+	for name, want := range map[string][3]int64{ // limit, share of two regions, left but for a lease of ten
+		"plain email hour": {200, 100, 90}, "plain  hour": {200, 100, 100}, "plain email day": {400, 200, 190},
+		"misses  hour": {7, 4, 4}, "subjects  hour": {100, 50, 40}, "subjects  day": {200, 100, 90},
+	} {
+		if b := first[name]; [3]int64{b.Limit, b.Share, b.Left} != want || b.Ends <= 0 {
+			t.Errorf("%q: %+v, want %v", name, b, want)
+		}
+	}
+	if _, named := first["plain phone hour"]; named {
+		t.Error("a type that is not in use is named")
+	}
+	for range 5 {
+		show()
+	}
+	if again := show(); again["plain email hour"].Left != first["plain email hour"].Left || len(again) != len(first) {
+		t.Error("asking has taken something")
+	}
+	if _, err := w.a.ShowKey(t.Context(), w.admin, "nobody"); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("an unknown key: %v", err)
+	}
+}

@@ -20,6 +20,7 @@ const (
 	actionSuspend      = "suspend_principal"
 	actionReinstate    = "reinstate_principal"
 	actionListKeys     = "list_keys"
+	actionShowKey      = "show_key"
 	actionConfirmErase = "confirm_erase"
 	actionReplayErase  = "replay_erase"
 	actorInternal      = "vault"

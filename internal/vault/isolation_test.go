@@ -137,6 +137,7 @@ func TestKeysBelongToATenant(t *testing.T) {
 	}
 	for name, do := range map[string]func() error{
 		"revoke":    func() error { _, err := w.a.RevokeKey(w.ctx(), stranger, made.ID); return err },
+		"show":      func() error { _, err := w.a.ShowKey(w.ctx(), stranger, made.ID); return err },
 		"rotate":    func() error { _, err := w.a.RotateKey(w.ctx(), stranger, made.ID, 0); return err },
 		"suspend":   func() error { _, err := w.a.SuspendKey(w.ctx(), stranger, made.ID); return err },
 		"reinstate": func() error { _, err := w.a.ReinstateKey(w.ctx(), stranger, made.ID); return err },

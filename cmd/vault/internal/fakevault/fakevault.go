@@ -180,6 +180,8 @@ func (s *Server) manage(r *http.Request) (any, *refusal) {
 		})
 	case "GET /v1/keys":
 		return client.KeysResponse{Keys: []client.KeyInfo{{ID: "4f0c2a9be1d7", Name: "shipping\x1b[2J", Roles: []string{"reader", "writer"}, Created: created}}}, nil
+	case "POST /v1/keys/show":
+		return with(r, func(req client.KeyRequest) (any, *refusal) { return keyState(req.ID, created) })
 	case "POST /v1/keys/rotate":
 		return with(r, func(client.RotateKeyRequest) (any, *refusal) {
 			return client.RotateKeyResponse{ID: "8be1d74f0c2a", Key: "pvk_8be1d74f0c2a_new", OldExpires: created, NotReached: []string{"us-east-1"}}, nil
@@ -194,6 +196,22 @@ func (s *Server) manage(r *http.Request) (any, *refusal) {
 		})
 	}
 	return nil, &refusal{Status: http.StatusNotFound, Code: "no_such_route"}
+}
+
+func keyState(id string, created time.Time) (any, *refusal) {
+	if id != "4f0c2a9be1d7" {
+		return nil, &refusal{Status: http.StatusNotFound, Code: "not_found"}
+	}
+	state := client.KeyState{
+		Key:    client.KeyInfo{ID: id, Name: "shipping\x1b[2J", Roles: []string{"reader", "writer"}, Created: created},
+		Region: "eu-west-1",
+	}
+	for _, window := range []client.BudgetStateWindow{client.BudgetStateWindowHour, client.BudgetStateWindowDay} {
+		state.Budgets = append(state.Budgets,
+			client.BudgetState{Kind: client.BudgetStateKindPlain, Window: window, Limit: 1000, Share: 500, Left: 500, EndsInSeconds: 1800},
+			client.BudgetState{Kind: client.BudgetStateKindPlain, Type: "email", Window: window, Limit: 1000, Share: 500, Left: 440, EndsInSeconds: 1800})
+	}
+	return state, nil
 }
 
 func coverage(at time.Time) client.CoverageResponse {

@@ -11,7 +11,7 @@ TOOLS := $(BIN)/.built
 
 export GOLANGCI_LINT_CACHE := $(CACHE)/golangci-lint
 
-.PHONY: help dev test lint vet generate generated fips race sim bench clean
+.PHONY: help dev test lint vet generate generated fips cross race sim bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -19,7 +19,7 @@ help: ## list the targets
 dev: ## two regions in one process, on loopback
 	go run ./cmd/vault dev
 
-test: vet lint generated fips race ## all that CI runs; a skipped test fails
+test: vet lint generated cross fips race ## all that CI runs; a skipped test fails
 
 vet:
 	go vet ./...
@@ -37,10 +37,16 @@ generated: ## fail if generated code is not what its sources say
 
 # The certified module takes its entropy from the operating system; the newest
 # one measures the CPU's jitter, which synctest's clock has none of.
-fips: ## build with the certified FIPS 140-3 module, and test what seals, signs and hashes with it
+fips: ## build with the certified FIPS 140-3 module, and test with it what seals, signs and hashes, `serve` and `dev`
 	GOFIPS140=certified go build -o $(CACHE)/fips/vault ./cmd/vault
 	GOFIPS140=certified GODEBUG=fips140=on go test -run 'HKDF|Golden|Vectors|Seal' ./internal/crypto
 	GOFIPS140=certified GODEBUG=fips140=on go test ./internal/crypto/localkms ./internal/audit ./internal/authz
+	$(CACHE)/fips/vault version | grep 'FIPS 140-3 module v1'
+	GOFIPS140=certified GODEBUG=fips140=on go test -run '^TestServe' ./cmd/vault
+	GOFIPS140=certified GODEBUG=fips140=on go test -run '^TestDevSurvivesKill9UnderLoad$$' ./test/e2e
+
+cross: ## build for other systems
+	for system in darwin/arm64 linux/arm64 windows/amd64; do GOOS=$${system%/*} GOARCH=$${system#*/} go build -o /dev/null ./... || exit 1; done
 
 race: $(TOOLS)
 	@$(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg \

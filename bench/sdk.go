@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -212,13 +211,4 @@ func cost(ctx context.Context, atOnce int, do func(context.Context, *reply) erro
 	used = processTime() - used
 	runtime.ReadMemStats(&after)
 	return float64(used.Microseconds()) / float64(n.Load()), float64(after.Mallocs-before.Mallocs) / float64(n.Load()), err
-}
-
-// processTime is the CPU time of this process.
-func processTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/fips140"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -20,7 +21,8 @@ func newVersionCommand(a *app) *cobra.Command {
 	}
 }
 
-// version names what was built: the module's version, or the commit.
+// version names what was built, the module's version or the commit, and the
+// module that computes in FIPS 140-3 mode.
 func version(info *debug.BuildInfo, ok bool) string {
 	text := "vault (unknown build)"
 	if ok {
@@ -35,6 +37,9 @@ func version(info *debug.BuildInfo, ok bool) string {
 				}
 			}
 		}
+	}
+	if fips140.Enabled() {
+		text += " FIPS 140-3 module " + fips140.Version()
 	}
 	return fmt.Sprintf("%s %s %s/%s", text, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

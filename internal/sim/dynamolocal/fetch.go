@@ -14,7 +14,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"piivault/internal/sim/pinned"
 )
 
 // pom names DynamoDB Local; Maven finds what it needs.
@@ -30,17 +31,11 @@ var sums string
 // fetch gives the directory of the verified jars, filling it where need be.
 // Test processes that come at once wait for the first.
 func fetch(ctx context.Context, dir string) (lib string, err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return "", err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	unlock, err := pinned.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }() // and unlock
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock: %w", err)
 	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	lib = filepath.Join(dir, "lib")
 	if err := verify(lib); !errors.Is(err, fs.ErrNotExist) {
 		return lib, err

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 )
 
 // Root is the module's directory: the nearest one above with a go.mod.
@@ -40,7 +39,7 @@ func Lock(path string) (unlock func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+	if err := exclusive(file); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file.Close, nil

@@ -32,11 +32,13 @@ type endpoint struct {
 	stands bool      // a denial does, until everybody has seen the endpoint up
 }
 
-func (e *endpoint) String() string {
+func (e *endpoint) String() string { return e.region.name + " " + e.kind() }
+
+func (e *endpoint) kind() string {
 	if e.kms {
-		return e.region.name + " kms"
+		return "kms"
 	}
-	return e.region.name + " tables"
+	return "tables"
 }
 
 // modesOf are the faults that an endpoint can have.

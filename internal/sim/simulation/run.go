@@ -194,6 +194,7 @@ func (w *World) disturb() {
 		i := pick(w.scheduler, r.instances)
 		if !i.dead.Load() {
 			w.tracef("%s crashes", i.name)
+			w.oracle.counts["fault: crash"]++
 			w.stop(i)
 		}
 	case 8:
@@ -229,6 +230,7 @@ func (w *World) set(e *endpoint, m mode) {
 		return
 	}
 	w.tracef("%v: %s", e, m)
+	w.oracle.counts["fault: "+e.kind()+" "+string(m)]++
 	if e.mode == up && time.Since(e.since) > calm {
 		e.stands = false
 	}
@@ -247,6 +249,7 @@ func (w *World) link() {
 		return
 	}
 	w.tracef("link %s cut", pair(a, b))
+	w.oracle.counts["fault: link cut"]++
 	w.links[pair(a, b)] = time.Now()
 	w.oracle.disturbed()
 }

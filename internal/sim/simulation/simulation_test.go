@@ -99,6 +99,27 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d seeds, %d steps, %v simulated, %d seeds with violations, in %v (%.1f seeds/s)",
 		sum.seeds, sum.steps, sum.virtual.Round(time.Second), sum.violations, took.Round(time.Millisecond), float64(sum.seeds)/took.Seconds())
 	t.Logf("%v", sum.operations)
+	if first == 1 && n >= 12 {
+		for _, name := range reached() {
+			if sum.operations[name] == 0 && !failed.Load() {
+				t.Errorf("%d seeds, and not once: %s", n, name)
+			}
+		}
+	}
+}
+
+// reached is what CI's seeds must have come to, or they prove less than they
+// seem to: each kind of operation, and each fault.
+func reached() []string {
+	names := []string{
+		"tokenize ok", "tokenize erasing", "tokenize too_few_copies", "tokenize durable in two regions", "detokenize ok", "detokenize not_found",
+		"inspect ok", "erase token ok", "erase subject ok", "tamper integrity", "histories",
+		"fault: crash", "fault: link cut", "a region joins the ring", "a region leaves the ring",
+	}
+	for _, mode := range []string{"up", "hangs", "refuses", "flaps", "throttle"} {
+		names = append(names, "fault: kms "+mode, "fault: tables "+mode)
+	}
+	return append(names, "fault: kms denied", "fault: kms disabled", "fault: kms slow")
 }
 
 func one(t *testing.T, cfg simulation.Config, twice bool, sum *totals) bool {

@@ -218,8 +218,10 @@ func (w *World) changeRing() {
 	w.stopAll(slices.DeleteFunc(slices.Clone(w.regions), func(r *region) bool { return slices.Contains(w.members(w.epoch), r) }))
 	w.oracle.jobsChanged()
 	if shrinks {
+		w.oracle.counts["a region leaves the ring"]++
 		return
 	}
+	w.oracle.counts["a region joins the ring"]++
 	joined := w.members(w.epoch)[len(w.members(w.epoch))-1]
 	for range joined.instances {
 		w.restart(joined)

@@ -1,6 +1,8 @@
 package oidc
 
 import (
+	"crypto"
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -9,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -144,6 +147,8 @@ func wrong(t *testing.T) map[string]string {
 		"nbf in a minute":                   sign(t, "rsa", "RS256", with(good(), "nbf", now+60)),
 		"iat in a minute":                   sign(t, "rsa", "RS256", with(good(), "iat", now+60)),
 	}
+	maps.Copy(corpus, wrongHeaders(t, claims))
+	maps.Copy(corpus, wrongSignatures(t, claims))
 	for _, name := range []string{"iss", "sub", "aud", "exp"} {
 		corpus["no "+name] = sign(t, "rsa", "RS256", with(good(), name, nil))
 		for what, v := range map[string]any{"a list": []any{}, "an object": map[string]any{}, "true": true, "empty": ""} {
@@ -158,6 +163,68 @@ func wrong(t *testing.T) map[string]string {
 	delete(corpus, "nbf is below 0") // below
 	corpus["nbf is below 0"] = sign(t, "rsa", "RS256", with(good(), "nbf", -1))
 	return corpus
+}
+
+// wrongHeaders are signed well, and name no algorithm or key that there is:
+// other spellings, and key ids that want to be a path, a query or a URL.
+func wrongHeaders(t *testing.T, claims string) map[string]string {
+	t.Helper()
+	corpus := map[string]string{}
+	for _, alg := range []string{`"rs256"`, `"Rs256"`, `"RS256 "`, `" RS256"`, `"RS-256"`, `"RS256\u0000"`, `"nOnE"`, `""`, `["RS256"]`, `{"RS256":1}`, `256`, `true`} {
+		corpus["alg "+alg] = raw(t, `{"alg":`+alg+`,"kid":"rsa"}`, claims)
+	}
+	for name, kid := range map[string]string{
+		"a path": `"../../../../dev/null"`, "an absolute path": `"/etc/passwd"`, "a path behind it": `"rsa/../rsa"`, "SQL": `"' OR '1'='1' --"`, "SQL behind it": `"rsa' UNION SELECT 'a"`,
+		"a shell's": `"rsa;id"`, "a URL": `"https://evil.example/keys"`, "NUL behind it": `"rsa\u0000"`, "a space behind it": `"rsa "`, "a capital": `"RSA"`,
+		"long": `"` + strings.Repeat("k", 700) + `"`, "empty": `""`, "null": `null`, "a list": `["rsa"]`, "a number": `0`, "an object": `{"rsa":1}`, "a wildcard": `"*"`,
+	} {
+		corpus["kid of "+name] = raw(t, `{"alg":"RS256","kid":`+kid+`}`, claims)
+	}
+	for name, member := range map[string]string{
+		"crit of what is known": `"crit":["alg"]`, "crit of nothing real": `"crit":["x"]`, "crit that is null and b64": `"crit":null,"b64":true`, "crit that is no list": `"crit":"exp"`,
+		"an encrypted token": `"typ":"JWE"`, "a DPoP proof": `"typ":"dpop+jwt"`, "a security event": `"typ":"secevent+jwt"`, "typ that is a list": `"typ":["JWT"]`,
+	} {
+		corpus[name] = raw(t, `{"alg":"RS256","kid":"rsa",`+member+`}`, claims)
+	}
+	return corpus
+}
+
+// wrongSignatures of ECDSA and EdDSA: of nothing, of another form, cut.
+func wrongSignatures(t *testing.T, claims string) map[string]string {
+	t.Helper()
+	b64 := base64.RawURLEncoding
+	part := func(kid, alg string) string {
+		return b64.EncodeToString([]byte(`{"alg":"`+alg+`","kid":"`+kid+`"}`)) + "." + b64.EncodeToString([]byte(claims)) + "."
+	}
+	sum := sha256.Sum256([]byte(strings.TrimSuffix(part("p256", "ES256"), ".")))
+	der, err := keys()["p256"].Sign(rand.Reader, sum[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := make([]byte, 64)
+	elliptic.P256().Params().N.FillBytes(order[:32])
+	elliptic.P256().Params().N.FillBytes(order[32:])
+	return map[string]string{
+		"ES256 of zeros (CVE-2022-21449)":   part("p256", "ES256") + b64.EncodeToString(make([]byte, 64)),
+		"ES256 of the curve's order":        part("p256", "ES256") + b64.EncodeToString(order),
+		"ES256 in ASN.1":                    part("p256", "ES256") + b64.EncodeToString(der),
+		"ES256 of 63 bytes":                 part("p256", "ES256") + b64.EncodeToString(make([]byte, 63)),
+		"EdDSA of zeros":                    part("ed", "EdDSA") + b64.EncodeToString(make([]byte, 64)),
+		"EdDSA under the key of ES256":      part("p256", "EdDSA") + b64.EncodeToString(make([]byte, 64)),
+		"RS256 of zeros":                    part("rsa", "RS256") + b64.EncodeToString(make([]byte, 256)),
+		"RS256 of one":                      part("rsa", "RS256") + b64.EncodeToString(append(make([]byte, 255), 1)),
+		"RS256 under the key of ES256":      part("p256", "RS256") + b64.EncodeToString(der),
+		"RS256, its modulus as a signature": part("rsa", "RS256") + b64.EncodeToString(modulus(t)),
+	}
+}
+
+func modulus(t *testing.T) []byte {
+	t.Helper()
+	public, ok := keys()["rsa"].Public().(*rsa.PublicKey)
+	if !ok {
+		t.Fatal("no RSA key")
+	}
+	return public.N.Bytes()
 }
 
 // Any flipped character of the signature or of what it covers is seen.

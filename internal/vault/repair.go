@@ -92,7 +92,7 @@ func (v *Vault) RepairStatus(ctx context.Context, c Call) (RepairStatus, error) 
 	v.repair.mu.Lock()
 	defer v.repair.mu.Unlock()
 	status := v.repair.status
-	status.Remaining, status.Epoch, status.RingDone = total+status.Outdated, v.Ring.Epoch(), done
+	status.Remaining, status.Epoch, status.RingDone = total+status.Outdated-status.both, v.Ring.Epoch(), done
 	return status, nil
 }
 
@@ -107,7 +107,7 @@ func (r *reconciler) update(change func(*RepairStatus)) {
 // instance of an older ring does nothing, lest it undo what newer ones do.
 func (r *reconciler) pass(ctx context.Context) {
 	forced := r.forced.Swap(false)
-	r.update(func(s *RepairStatus) { *s = RepairStatus{Running: true, Outdated: s.Outdated} })
+	r.update(func(s *RepairStatus) { *s = RepairStatus{Running: true, Outdated: s.Outdated, both: s.both} })
 	defer r.update(func(s *RepairStatus) { s.Running = false })
 	newer, err := r.v.newerRing(ctx)
 	switch {
@@ -115,7 +115,7 @@ func (r *reconciler) pass(ctx context.Context) {
 		r.warn(ctx, err, "whether there is a newer ring cannot be read now")
 		return
 	case newer:
-		r.update(func(s *RepairStatus) { s.Superseded, s.Outdated = true, 0 })
+		r.update(func(s *RepairStatus) { s.Superseded, s.Outdated, s.both = true, 0, 0 })
 		r.v.Logger.Warn().Uint64("epoch", r.v.Ring.Epoch()).Msg("a newer key ring is in use: repair is left to its instances")
 		return
 	}
@@ -195,7 +195,7 @@ func (r *reconciler) region(ctx context.Context, region string) error {
 		keys = slices.DeleteFunc(keys, func(k store.Key) bool { return r.v.Ring.For(k.Tenant).State(region) != crypto.Up })
 		ours, more, err := r.ours(keys, all)
 		if err == nil {
-			err = r.records(ctx, ours, func() {})
+			err = r.records(ctx, ours, func(store.Key) {})
 		}
 		if err != nil {
 			return err
@@ -211,7 +211,7 @@ func (r *reconciler) region(ctx context.Context, region string) error {
 // records repairs several at once, no more a second than is configured: most
 // of the time goes to waiting for the KMS, and clients use it too. Those that
 // cannot be opened here are left alone. done is told of each that needs no more.
-func (r *reconciler) records(ctx context.Context, keys []store.Key, done func()) error {
+func (r *reconciler) records(ctx context.Context, keys []store.Key, done func(store.Key)) error {
 	var group errgroup.Group
 	group.SetLimit(r.v.RepairWorkers)
 	defer func() { _ = group.Wait() }() // what fails is counted, not returned
@@ -224,7 +224,7 @@ func (r *reconciler) records(ctx context.Context, keys []store.Key, done func())
 		}
 		one := func() error {
 			if r.record(ctx, key) {
-				done()
+				done(key)
 			}
 			return nil
 		}

@@ -33,11 +33,11 @@ func (r *reconciler) ring(ctx context.Context, forced bool) error {
 		return err
 	}
 	r.update(func(s *RepairStatus) { s.RingScan = true })
-	outdated, err := r.countOutdated(ctx)
+	outdated, both, err := r.countOutdated(ctx)
 	if err != nil {
 		return err
 	}
-	r.update(func(s *RepairStatus) { s.Outdated = outdated })
+	r.update(func(s *RepairStatus) { s.Outdated, s.both = outdated, both })
 	if outdated == 0 {
 		r.pause = 0
 		return r.ringEmpty(ctx, here)
@@ -46,12 +46,10 @@ func (r *reconciler) ring(ctx context.Context, forced bool) error {
 	const listing = "ring"
 	before, others, all := r.repaired(), 0, r.share.all || r.stalled(listing)
 	defer func() { r.rest(before, others) }()
-	err = r.eachOutdated(ctx, func(keys []store.Key) error {
+	err = r.eachOutdated(ctx, func(keys []store.Key, degraded map[store.Key]bool) error {
 		ours, more, err := r.ours(keys, all)
 		if others += more; err == nil {
-			err = r.records(ctx, ours, func() {
-				r.update(func(s *RepairStatus) { s.Outdated = max(s.Outdated-1, 0) })
-			})
+			err = r.records(ctx, ours, func(key store.Key) { r.update(func(s *RepairStatus) { s.rewrapped(degraded[key]) }) })
 		}
 		select {
 		case <-r.kick: // a region is back: its gaps do not wait for the end of this
@@ -94,25 +92,39 @@ func (v *Vault) localDenied(tenant string) bool {
 	return v.Ring.For(tenant).State(v.region) == crypto.Denied
 }
 
-func (r *reconciler) countOutdated(ctx context.Context) (n int, err error) {
-	err = r.eachOutdated(ctx, func(keys []store.Key) error {
-		n += len(keys)
+// rewrapped counts one that is no longer of an older ring.
+func (s *RepairStatus) rewrapped(degraded bool) {
+	s.Outdated = max(s.Outdated-1, 0)
+	if degraded {
+		s.both = max(s.both-1, 0)
+	}
+	s.both = min(s.both, s.Outdated)
+}
+
+// countOutdated also tells how many of them lack a copy, too.
+func (r *reconciler) countOutdated(ctx context.Context) (n, both int, err error) {
+	err = r.eachOutdated(ctx, func(keys []store.Key, degraded map[store.Key]bool) error {
+		n, both = n+len(keys), both+len(degraded)
 		return nil
 	})
-	return n, err
+	return n, both, err
 }
 
 // eachOutdated scans this region's table for records that older rings wrapped
-// for other keys and that are not waiting for their end only.
-func (r *reconciler) eachOutdated(ctx context.Context, fn func([]store.Key) error) error {
+// for other keys and that are not waiting for their end only, and tells which of
+// them lack a copy.
+func (r *reconciler) eachOutdated(ctx context.Context, fn func(keys []store.Key, degraded map[store.Key]bool) error) error {
 	return r.v.scan(ctx, r.v.Ring.Epoch(), func(rows []store.Row) error {
-		keys := make([]store.Key, 0, len(rows))
+		keys, degraded := make([]store.Key, 0, len(rows)), map[store.Key]bool{}
 		for _, row := range rows {
 			if r.v.outdated(r.rings, row.Tenant, row.RingEpoch) && !r.v.awaitsDeletion(row.Expires) {
 				keys = append(keys, row.Key)
+				if len(row.Missing) > 0 {
+					degraded[row.Key] = true
+				}
 			}
 		}
-		return fn(keys)
+		return fn(keys, degraded)
 	})
 }
 

@@ -129,3 +129,29 @@ func TestNobodyElseRepairs(t *testing.T) {
 		})
 	}
 }
+
+// A record that an older ring wrapped and that lacks a copy remains once.
+func TestWhatRemainsIsCountedOnce(t *testing.T) {
+	rw := newRingWorld(t)
+	rw.some(rw.a, 3)
+	rw.degraded(2)
+	rw.keyDown("a", "b", "c")
+	v := rw.with(regionA, 2, abc())
+	v.ProbePass(t.Context())
+	v.RepairPass(t.Context())
+	if s := rw.status(v); s.Outdated != 5 || s.Remaining != 5 || s.Failed != 5 {
+		t.Errorf("status %+v", s)
+	}
+	rw.keyDown("c") // of two, what B lacks can be made; C's copies cannot
+	v.ProbePass(t.Context())
+	v.RepairPass(t.Context())
+	if s := rw.status(v); s.Outdated != 0 || s.Remaining != 5 {
+		t.Errorf("in part: %+v", s)
+	}
+	rw.keyDown()
+	v.ProbePass(t.Context())
+	v.RepairPass(t.Context())
+	if s := rw.status(v); s.Outdated != 0 || s.Remaining != 0 {
+		t.Errorf("in the end: %+v", s)
+	}
+}

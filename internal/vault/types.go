@@ -179,6 +179,8 @@ type RepairStatus struct {
 	// Outdated is how many it knows to be left, part of Remaining.
 	RingScan bool
 	Outdated int
+	// both are those of Outdated that lack a copy, too: they remain once.
+	both     int
 	Epoch    uint64   // of this instance's ring
 	RingDone []string // regions in which no record of an older epoch is left
 	// Superseded: a newer ring is in use, and this instance repairs nothing.

@@ -6,6 +6,8 @@ locals {
   table_names = { for table, arn in local.tables : table => split("/", arn)[1] }
   remote      = [for region in local.others : var.table_arns[region]]
   indexes     = [for table in ["records"] : "${local.tables[table]}/index/*"]
+
+  wrapping_keys = concat(values(var.ring_key_arns), var.tenant_key_arns)
 }
 
 data "aws_iam_policy_document" "assume" {
@@ -170,7 +172,7 @@ data "aws_iam_policy_document" "keys" {
   statement {
     sid       = each.key == "tokenize" ? "WrapDataKeys" : "OpenAndRepairDataKeys"
     actions   = each.key == "tokenize" ? ["kms:GenerateDataKey", "kms:Encrypt"] : ["kms:Decrypt", "kms:Encrypt"]
-    resources = values(var.ring_key_arns)
+    resources = local.wrapping_keys
 
     condition {
       test     = "Null"
@@ -185,7 +187,7 @@ data "aws_iam_policy_document" "keys" {
     content {
       sid       = "OpenTenantSecrets"
       actions   = ["kms:Decrypt"]
-      resources = values(var.ring_key_arns)
+      resources = local.wrapping_keys
 
       condition {
         test     = "StringEquals"
@@ -198,7 +200,7 @@ data "aws_iam_policy_document" "keys" {
   statement {
     sid       = "Probe"
     actions   = ["kms:GenerateDataKey", "kms:Decrypt"]
-    resources = values(var.ring_key_arns)
+    resources = local.wrapping_keys
 
     condition {
       test     = "StringEquals"
@@ -210,7 +212,7 @@ data "aws_iam_policy_document" "keys" {
   statement {
     sid       = "Describe"
     actions   = ["kms:DescribeKey"]
-    resources = values(var.ring_key_arns)
+    resources = local.wrapping_keys
   }
 
   dynamic "statement" {

@@ -100,6 +100,12 @@ variable "tls_secret_key_arn" {
   default     = null
 }
 
+variable "tenant_key_arns" {
+  description = "Keys of single tenants (tenant_keys of vault.yaml), all regions'."
+  type        = list(string)
+  default     = []
+}
+
 variable "ring_key_arns" {
   description = "Region to ring key, all regions: output ring_key_arns of module keys."
   type        = map(string)

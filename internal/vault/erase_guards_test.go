@@ -10,6 +10,8 @@ import (
 	"piivault/internal/audit"
 	"piivault/internal/authz"
 	"piivault/internal/secret"
+	"piivault/internal/sim"
+	"piivault/internal/store"
 	"piivault/internal/vault"
 )
 
@@ -56,6 +58,27 @@ func TestEraseDeniedByType(t *testing.T) {
 	w.erase(w.a, vault.EraseRequest{SubjectID: "C-1"})
 }
 
+// Policies decide on the erasure of a subject too, and a denial that cannot be
+// recorded is not answered as one (G6).
+func TestEraseOfASubjectDenied(t *testing.T) {
+	policy := withPolicy(t, `@id("extra.subject") forbid (principal, action == Action::"erase", resource) when { !(resource has type) || resource.type == "" };`)
+	n := new(nth)
+	n.left.Store(1 << 40)
+	w := newWorld(t, policy, func(c *sim.Config) {
+		wrap := c.Wrap
+		c.Wrap = func(region string, cfg *vault.Config) { wrap(region, cfg); cfg.Log = nthLog{cfg.Log, n} }
+	})
+	token := w.subjectToken(w.a, "email", "ann@example.com", "C-1")
+	req := vault.EraseRequest{SubjectID: "C-1"}
+	_, err := w.a.Erase(t.Context(), w.admin, req)
+	wantCode(t, err, vault.ErrForbidden, "forbidden")
+	n.left.Store(1)
+	_, err = w.a.Erase(t.Context(), w.admin, req)
+	wantCode(t, err, vault.ErrUnavailable, "audit_unavailable")
+	w.wantReveal(w.a, token, "ann@example.com")
+	w.erase(w.a, vault.EraseRequest{Tokens: []secret.Text{token}})
+}
+
 // G9: each generation of a deterministic token is erased by its token.
 func TestALaterGenerationIsErasedByItsToken(t *testing.T) {
 	w := newWorld(t)
@@ -86,18 +109,32 @@ func TestOthersDoNotWaitForAnErasure(t *testing.T) {
 	}
 }
 
-// G9: a subject with more records than are buried at once.
+// G9: a subject with more records than are buried, or swept, at once.
 func TestErasedSubjectOfManyRecords(t *testing.T) {
-	w := newWorld(t)
+	rw := newRingWorld(t)
 	const n = 501
 	items := make([]vault.TokenizeItem, n)
 	for i := range items {
 		items[i] = vault.TokenizeItem{Type: "email", Value: secret.NewPlaintext(fmt.Appendf(nil, "%d@example.com", i)), Subject: "C-1"}
 	}
-	w.tokenize(w.a, items[:n/2]...)
-	w.tokenize(w.a, items[n/2:]...)
-	if out := w.erase(w.a, vault.EraseRequest{SubjectID: "C-1"}); out.Erased != n {
+	rw.tokenize(rw.a, items[:n/2]...)
+	rw.tokenize(rw.a, items[n/2:]...)
+	if out := rw.erase(rw.a, vault.EraseRequest{SubjectID: "C-1"}); out.Erased != n {
 		t.Errorf("erased %d, want %d", out.Erased, n)
+	}
+	rw.a.SweepPass(t.Context())
+	if left, _, err := rw.cfgs[regionA].Store.Swept(t.Context(), store.Page{Limit: n}); len(left) != 0 || err != nil {
+		t.Errorf("%d records are left under their tombstones, %v", len(left), err)
+	}
+}
+
+// In a ring of one region an erasure of a random token is complete at once.
+func TestAnErasureInOneRegion(t *testing.T) {
+	rw := newRingWorld(t)
+	v := rw.with(regionA, 2, ab()[:1])
+	out := rw.erase(v, vault.EraseRequest{Tokens: []secret.Text{rw.token(v, "email", "ann@example.com")}})
+	if !out.Complete || out.Erased != 1 || len(out.Regions) != 1 {
+		t.Errorf("%+v", out)
 	}
 }
 

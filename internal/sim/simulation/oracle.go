@@ -272,6 +272,7 @@ func (o *oracle) begun(op *operation) {
 		o.erasures = append(o.erasures, op.erasure)
 	case detokenize, inspect, tamper:
 		op.copies = o.copies(op.on.region, op.held)
+	case attack: // of tokens that are not the clients'
 	}
 }
 

@@ -270,7 +270,11 @@ func TestPrefetchOfTenantsApart(t *testing.T) {
 		if after := s.Prefetched(); after.Missed != before.Missed || after.Used != before.Used+20 {
 			t.Errorf("the shared keys: %+v, then %+v", before, after)
 		}
-		use("tn_a") // degraded, each made as it is needed
+		calls := remotes[0].calls.Load()
+		use("tn_a") // degraded, each made as it is needed, and none in vain
+		if n := remotes[0].calls.Load() - calls; n != 20 {
+			t.Errorf("%d calls for 20 keys", n)
+		}
 		if after := s.Prefetched(); after.Missed != before.Missed+20 {
 			t.Errorf("A's keys: %+v, then %+v", before, after)
 		}

@@ -246,8 +246,13 @@ func TestTenantsDisabledKey(t *testing.T) {
 	}
 	rw.wantReveal(v, rw.token(v, "email", "ann@example.com"), "ann@example.com")
 
-	rw.disable(own, 0, false)
 	rw.disable(own, 1, false)
+	v.ProbePass(t.Context())
+	v.RepairPass(t.Context())
+	if s := rw.status(v); s.Scanned != 0 || s.Failed != 0 || s.Remaining == 0 {
+		t.Errorf("what the local key refuses is not tried: %+v", s)
+	}
+	rw.disable(own, 0, false)
 	v.ProbePass(t.Context())
 	v.RepairPass(t.Context())
 	if s := rw.status(v); s.Remaining != 0 || s.Failed != 0 {

@@ -160,10 +160,16 @@ func (i *Instance) end(signal os.Signal) error {
 // retries.
 func (i *Instance) Client(tb testing.TB) *client.Client {
 	tb.Helper()
+	return i.ClientOf(tb, i.rig.Key)
+}
+
+// ClientOf is Client with another key.
+func (i *Instance) ClientOf(tb testing.TB, key string) *client.Client {
+	tb.Helper()
 	i.mu.Lock()
 	url := i.url
 	i.mu.Unlock()
-	c, err := client.New(url, i.rig.Key, client.Config{Retries: -1, Timeout: patience, HTTP: i.rig.http})
+	c, err := client.New(url, key, client.Config{Retries: -1, Timeout: patience, HTTP: i.rig.http})
 	if err != nil {
 		tb.Fatalf("%s: %v", i.Name, err)
 	}

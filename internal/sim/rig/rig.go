@@ -7,6 +7,7 @@ package rig
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,8 @@ type Config struct {
 	MultiRegion bool           // one multi-Region key instead of a key per region
 	Orders      streams.Orders // of replication
 	Seed        uint64         // of replication
+	// Budgets are the limits, lines of YAML; default: plenty.
+	Budgets string
 	// More is added to every instance's configuration: whole lines of YAML.
 	More string
 	// Transport, where set, is put in front of every client: the contract's check.
@@ -168,7 +171,7 @@ regions:
 		fmt.Fprintf(&text, "  - {name: %s, dynamodb: {endpoint: %s}, kms: {key_arn: %q, endpoint: %s, timeout: %s}}\n",
 			of, services[of+DynamoDB], r.keys[n], services[of+KMS], c.KMSTimeout)
 	}
-	text.WriteString("drain: {wait: 0s, timeout: 20s}\nerasure_quiet: 1s\n" + plenty() + c.More)
+	text.WriteString("drain: {wait: 0s, timeout: 20s}\nerasure_quiet: 1s\n" + cmp.Or(c.Budgets, plenty()) + c.More)
 	i.config = filepath.Join(r.dir, i.Name+".yaml")
 	return os.WriteFile(i.config, []byte(text.String()), 0o600)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"piivault/cmd/vault/internal/config"
+	"piivault/internal/authz"
 )
 
 func newConfigCommand(a *app) *cobra.Command {
@@ -51,22 +52,26 @@ func newConfigCheckCommand(a *app) *cobra.Command {
 		Use:   "check --config FILE",
 		Short: "Check a configuration without calling anything",
 		Long: `Check a configuration, and the environment over it, without calling anything.
-The first mistake is explained with line and column. vault doctor goes on from
-there: it asks AWS.`,
+The first mistake is explained with line and column; the policies are checked
+and their cases run. vault doctor goes on from there: it asks AWS.`,
 		Args: noArguments(""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.loadConfig(file)
 			if err != nil {
 				return err
 			}
-			return a.printConfig(cfg)
+			policies, err := policiesIn(cfg)
+			if err != nil {
+				return fmt.Errorf("policies: %w", err)
+			}
+			return a.printConfig(cfg, policies)
 		},
 	}
 	configFlag(cmd, &file)
 	return cmd
 }
 
-func (a *app) printConfig(c *config.Config) error {
+func (a *app) printConfig(c *config.Config, policies *authz.Policies) error {
 	t := new(table)
 	t.add("REGION", "LOCAL", "KEY", "DYNAMODB", "KMS")
 	for _, r := range c.Regions {
@@ -89,8 +94,9 @@ func (a *app) printConfig(c *config.Config) error {
 	if n := len(c.TenantKeys); n > 0 {
 		fmt.Fprintf(a.stdout, "\n%d tenants with keys of their own, or with former ones\n", n)
 	}
-	_, err := fmt.Fprintf(a.stdout, "\nenv %s; ring %s, epoch %d, at least %d copies; %d types; store %s, %s\nthe configuration is good\n",
-		c.Env, c.Ring.Mode, c.Ring.Epoch, c.Ring.MinCopies, len(c.Types), c.Store, tables)
+	n, cases := policies.Count()
+	_, err := fmt.Fprintf(a.stdout, "\nenv %s; ring %s, epoch %d, at least %d copies; %d types; %d policies, %d cases pass; store %s, %s\nthe configuration is good\n",
+		c.Env, c.Ring.Mode, c.Ring.Epoch, c.Ring.MinCopies, len(c.Types), n, cases, c.Store, tables)
 	return err
 }
 

@@ -85,6 +85,7 @@ func (f *findings) line(level, what, do string) {
 func (a *app) doctor(ctx context.Context, cfg *config.Config) error {
 	f := &findings{a: a}
 	f.good("configuration")
+	f.policies(cfg)
 	e, err := dial(ctx, cfg)
 	if err != nil {
 		f.fail(err.Error(), "see the environment's AWS settings; the file of a local KMS is made by the first vault tenant create")

@@ -495,6 +495,16 @@ drain: {wait: 0s}
 	if out := r.must(t, "config", "check"); !strings.Contains(out, "the configuration is good") {
 		t.Error(out)
 	}
+	policies := t.TempDir()
+	writeFile(t, filepath.Join(policies, "bad.cedar"), "permit (principal, action, resource) when { resource.colour == 1 };")
+	writeFile(t, r.file, text+"allow_local_kms: true\npolicies: "+policies+"\n")
+	if code, _, stderr := r.command(t, nil, "config", "check"); code != exitFailed || !strings.Contains(stderr, "policies: ") {
+		t.Errorf("wrong policies: exit %d: %s", code, stderr)
+	}
+	if code, stdout, _ := r.command(t, nil, "doctor"); code != exitFailed || !strings.Contains(stdout, "BAD   policies: ") {
+		t.Errorf("the doctor of wrong policies: exit %d: %s", code, stdout)
+	}
+	writeFile(t, r.file, text+"allow_local_kms: true\n")
 	if code, _, stderr := r.command(t, nil, "tables", "create"); code != exitUsage || !strings.Contains(stderr, "has no tables") {
 		t.Errorf("tables: exit %d: %s", code, stderr)
 	}

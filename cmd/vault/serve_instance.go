@@ -268,6 +268,7 @@ func (i *instance) dynamo(ctx context.Context, e *edges, s surroundings, v *vaul
 			return fmt.Errorf("open the audit log: %w", err)
 		}
 		i.closeFirst(func() error { log.Close(); return nil })
+		v.LogReady = log.Ready
 		v.Store, v.Log, v.Audit, v.Logs = store.Store(records), audit.Log(log), audit.Reader(log), audit.Source(log)
 		i.counters = authzdynamo.NewCounters(client, names.Counters)
 	}

@@ -102,3 +102,16 @@ func TestDeniedKMSIsNotRoutedAround(t *testing.T) {
 		t.Errorf("regions %+v, %v", r.Regions, err)
 	}
 }
+
+// An instance that can record nothing serves nothing, and says so.
+func TestNotReadyWithoutAudit(t *testing.T) {
+	var failure error
+	w := newWorld(t, wrapped(func(_ string, cfg *vault.Config) { cfg.LogReady = func() error { return failure } }))
+	if err := w.a.Ready(t.Context())["audit"]; err != nil {
+		t.Error(err)
+	}
+	failure = errFault
+	if err := w.a.Ready(t.Context())["audit"]; err == nil {
+		t.Error("it is ready")
+	}
+}

@@ -44,6 +44,7 @@ type Config struct {
 	Log      audit.Log
 	Audit    audit.Reader
 	Logs     audit.Source // the same logs as they are stored, for ReplayErasures
+	LogReady func() error // whether entries can be appended now; nil: they can
 	Ring     *crypto.Ring
 	Sealer   *crypto.Sealer
 	Catalog  *pii.Catalog
@@ -202,8 +203,15 @@ func (v *Vault) Ready(ctx context.Context) map[string]error {
 	_, control := v.control.List(ctx, authz.KindRing, "", 1)
 	return map[string]error{
 		"store": store, "control": control, "credentials": v.Keys.Ready(), "stops": v.stops.Ready(),
-		"kms": v.kmsReady(), "ring": v.ringReady(ctx),
+		"kms": v.kmsReady(), "ring": v.ringReady(ctx), "audit": v.auditReady(),
 	}
+}
+
+func (v *Vault) auditReady() error {
+	if v.LogReady == nil {
+		return nil
+	}
+	return v.LogReady()
 }
 
 // probeKey names a record that no tenant has.

@@ -61,6 +61,9 @@ func TestAnOutagePasses(t *testing.T) {
 			if err := appendOne(t.Context(), l, "refused"); !errors.Is(err, audit.ErrUnavailable) {
 				t.Errorf("append: %v", err)
 			}
+			if err := l.Ready(); !errors.Is(err, audit.ErrUnavailable) {
+				t.Errorf("it is ready: %v", err)
+			}
 			begun := time.Now()
 			if err := appendOne(t.Context(), l, "refused"); !errors.Is(err, audit.ErrUnavailable) || time.Since(begun) > 500*time.Millisecond {
 				t.Errorf("append after %v: %v", time.Since(begun), err)
@@ -73,6 +76,9 @@ func TestAnOutagePasses(t *testing.T) {
 					t.Fatal("the log does not go on")
 				}
 				time.Sleep(20 * time.Millisecond) // until the pause of the retries is over
+			}
+			if err := l.Ready(); err != nil {
+				t.Errorf("it goes on and is not ready: %v", err)
 			}
 			v, err := audit.VerifyLog(t.Context(), tab, l.Name())
 			if err != nil || v.Size != 4 {

@@ -196,6 +196,13 @@ func (l *Log) refusal() error {
 	return nil
 }
 
+// Ready is nil while entries can be appended, as far as is known, else ErrUnavailable.
+func (l *Log) Ready() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refusal()
+}
+
 // pending is one append. Everything but what take and settle write belongs to
 // the caller's goroutine.
 type pending struct {

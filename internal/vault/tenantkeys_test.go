@@ -130,9 +130,9 @@ func TestTenantGetsKeysOfItsOwn(t *testing.T) {
 	old := rw.owning(regionA, 1, prepared(own)) // the same ring: only former keys are named
 	next := rw.owning(regionA, 2, own)
 	w := rw.write(old, next)
-	rw.admin, second = second, rw.admin // writes of the tenant whose keys change, too
-	w2 := rw.write(old, next)
-	rw.admin, second = second, rw.admin
+	theirs, as := *rw, *rw.world // clients of the tenant whose keys change, too
+	as.admin, theirs.world = second, &as
+	w2 := theirs.write(old, next)
 	next.RepairPass(t.Context())
 	w.end()
 	w2.end()

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -78,9 +79,19 @@ func (s *server) reserve(r *http.Request, limit int64) (release func(), err erro
 
 // fill reads a body of at most limit bytes.
 func (b *buffer) fill(body io.Reader, limit int64) error {
-	_, err := b.ReadFrom(io.LimitReader(body, limit+1))
+	body = io.LimitReader(body, limit+1)
+	var err error
+	for err == nil {
+		if b.Available() < bytes.MinRead {
+			b.enlarge()
+		}
+		room := b.AvailableBuffer()[:b.Available()]
+		var n int
+		n, err = body.Read(room)
+		_, _ = b.Write(room[:n]) // a Buffer takes all
+	}
 	switch {
-	case err != nil:
+	case !errors.Is(err, io.EOF):
 		return malformed("unreadable_body", "The body could not be read to its end.")
 	case int64(b.Len()) > limit:
 		return problemBodySize()

@@ -106,3 +106,22 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// A body of unknown size leaves nothing of itself in what its buffer grew out of.
+func TestGrownBuffersAreWiped(t *testing.T) {
+	var pool buffers
+	b := pool.get(0)
+	first := b.AvailableBuffer()[:b.Available()]
+	sent := strings.Repeat("ann@example.com ", 10_000)
+	if err := b.fill(strings.NewReader(sent), 1<<20); err != nil || b.String() != sent {
+		t.Fatalf("%d bytes of %d: %v", b.Len(), len(sent), err)
+	}
+	if len(first) == 0 || len(first) > len(sent)/2 || bytes.ContainsRune(first, 'a') {
+		t.Errorf("%d bytes of the body are where it began", len(first))
+	}
+	whole := b.Bytes()
+	pool.put(b)
+	if bytes.ContainsRune(whole, 'a') {
+		t.Error("the body is in the pool")
+	}
+}

@@ -19,10 +19,6 @@ import (
 // sdkTurn is how long a turn of either side lasts, about.
 const sdkTurn = 300 * time.Millisecond
 
-// sdkAtOnce is how many requests are under way. With one, the CPU time is also
-// that of threads which wake up for each other and look for work.
-var sdkAtOnce = []int{1, 16}
-
 // sdk measures what a request costs this process over the bare SDK calls of
 // the same work: CPU time and allocations, in turns. Neither side has a
 // network; the vault's includes decoding the request and encoding the answer.
@@ -46,7 +42,9 @@ func sdk(ctx context.Context, rounds int, out io.Writer) (err error) {
 		if !maps.Equal(ours, theirs) {
 			return fmt.Errorf("%s: the vault calls %v, the minimum is %v", l.name, ours, theirs)
 		}
-		for _, n := range sdkAtOnce {
+		// With one request at a time, the CPU time is also that of threads
+		// which wake up for each other and look for work.
+		for _, n := range []int{1, 16} {
 			row, err := l.measure(ctx, rounds, n)
 			if err != nil {
 				return fmt.Errorf("%s: %w", l.name, err)

@@ -108,9 +108,7 @@ func (l *sdkLoad) prepare(ctx context.Context) error {
 	}
 	records := l.tables.taken(recordsTable)
 	if l.reveals {
-		if err := l.tables.stored(recordsTable, records); err != nil {
-			return err
-		}
+		l.tables.stored = records
 		s := &server{}
 		for _, item := range made.Items {
 			s.tokens = append(s.tokens, item.Token)

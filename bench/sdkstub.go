@@ -24,11 +24,9 @@ type stub struct {
 	calls map[string]int
 	items map[string][]json.RawMessage // by table, as they were put
 
-	reads []chunk // answers of BatchGetItem
+	stored []json.RawMessage // what BatchGetItem finds
+	reads  sync.Map          // its answers, by the first and the last key
 }
-
-// chunk is what a BatchGetItem that asks for first is answered.
-type chunk struct{ first, answer []byte }
 
 func newStub(region string) *stub {
 	return &stub{region: region, calls: map[string]int{}, items: map[string][]json.RawMessage{}}
@@ -69,10 +67,8 @@ func (s *stub) RoundTrip(req *http.Request) (*http.Response, error) {
 func (s *stub) answer(op string, request []byte) []byte {
 	switch op {
 	case "BatchGetItem":
-		for _, r := range s.reads {
-			if bytes.Contains(request, r.first) {
-				return r.answer
-			}
+		if len(s.stored) > 0 {
+			return s.read(request)
 		}
 	case "Query", "Scan":
 		return []byte(`{"Items":[],"Count":0}`)
@@ -119,24 +115,33 @@ func (s *stub) remember(op string, text []byte) error {
 	return nil
 }
 
-// stored makes BatchGetItem answer with the items, 50 a call.
-func (s *stub) stored(table string, items []json.RawMessage) error {
-	s.reads = nil
-	for from := 0; from < len(items); from += readTokens {
-		answer, err := json.Marshal(map[string]any{
-			"Responses":       map[string]any{table: items[from:min(from+readTokens, len(items))]},
-			"UnprocessedKeys": map[string]any{},
-		})
-		if err != nil {
-			return err
-		}
-		var first struct{ PK struct{ S string } }
-		if err := json.Unmarshal(items[from], &first); err != nil {
-			return err
-		}
-		s.reads = append(s.reads, chunk{[]byte(first.PK.S), answer})
+// partitionKey is what stands before one in a call's JSON.
+const partitionKey = `"pk":{"S":"`
+
+// read answers a BatchGetItem with those of the stored items that it asks for.
+func (s *stub) read(request []byte) []byte {
+	key := func(at int) []byte {
+		text, _, _ := bytes.Cut(request[at+len(partitionKey):], []byte(`"`))
+		return text
 	}
-	return nil
+	chunk := string(key(bytes.Index(request, []byte(partitionKey)))) + string(key(bytes.LastIndex(request, []byte(partitionKey))))
+	if answer, ok := s.reads.Load(chunk); ok {
+		return answer.([]byte) //nolint:forcetypeassert // nothing else is kept there
+	}
+	found := []json.RawMessage{}
+	for _, item := range s.stored {
+		at := bytes.Index(item, []byte(partitionKey))
+		text, _, _ := bytes.Cut(item[at+len(partitionKey):], []byte(`"`))
+		if bytes.Contains(request, text) {
+			found = append(found, item)
+		}
+	}
+	answer, err := json.Marshal(map[string]any{"Responses": map[string]any{recordsTable: found}, "UnprocessedKeys": map[string]any{}})
+	if err != nil {
+		return []byte(`{"Responses":{}}`)
+	}
+	s.reads.Store(chunk, answer)
+	return answer
 }
 
 // taken gives the items put into a table since the last time.

@@ -37,7 +37,15 @@ func withPolicy(t *testing.T, text string) option {
 }
 
 func wrapped(wrap func(region string, cfg *vault.Config)) option {
-	return func(c *sim.Config) { c.Wrap = wrap }
+	return func(c *sim.Config) {
+		before := c.Wrap
+		c.Wrap = func(region string, cfg *vault.Config) {
+			if before != nil {
+				before(region, cfg)
+			}
+			wrap(region, cfg)
+		}
+	}
 }
 
 // What the policies deny by attributes answers like a token that is unknown;

@@ -15,6 +15,9 @@ func (o *oracle) judge(out *outcome) {
 	op := out.op
 	o.busy--
 	op.on.busy--
+	if op.spends() {
+		op.on.spending--
+	}
 	lost := op.on.dead.Load() // the answer was never sent
 	code := out.code()
 	if lost {

@@ -87,6 +87,8 @@ type instance struct {
 	ready  bool // says the scheduler
 	warm   bool // has unwrapped the tenant's secret
 	busy   int  // client operations under way
+	// spending: those of them that may take from budgets.
+	spending int
 
 	counters authz.Counters
 	vault    *vault.Vault     // set before it says that it is ready

@@ -26,7 +26,7 @@ var attackBudget = flag.Int("attack-budget", 240, "values that attackers may lea
 const (
 	attackers = 24
 	grab      = 10 // tokens of a request
-	enough    = 6 // answers in a row without news, of instances by chance, after which an attacker gives up
+	enough    = 6  // answers in a row without news, of instances by chance, after which an attacker gives up
 	mishap    = 700 * time.Millisecond
 	fullSize  = 10_000
 )

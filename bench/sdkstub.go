@@ -125,13 +125,15 @@ func (s *stub) read(request []byte) []byte {
 		return text
 	}
 	chunk := string(key(bytes.Index(request, []byte(partitionKey)))) + string(key(bytes.LastIndex(request, []byte(partitionKey))))
-	if answer, ok := s.reads.Load(chunk); ok {
-		return answer.([]byte) //nolint:forcetypeassert // nothing else is kept there
+	if kept, ok := s.reads.Load(chunk); ok {
+		if answer, ok := kept.([]byte); ok {
+			return answer
+		}
 	}
 	found := []json.RawMessage{}
 	for _, item := range s.stored {
-		at := bytes.Index(item, []byte(partitionKey))
-		text, _, _ := bytes.Cut(item[at+len(partitionKey):], []byte(`"`))
+		_, text, _ := bytes.Cut(item, []byte(partitionKey))
+		text, _, _ = bytes.Cut(text, []byte(`"`))
 		if bytes.Contains(request, text) {
 			found = append(found, item)
 		}

@@ -60,7 +60,14 @@ func (r *reconciler) wake() {
 	}
 }
 
-func (r *reconciler) run(ctx context.Context) { every(ctx, r.v.RepairEvery, r.kick, r.pass) }
+func (r *reconciler) run(ctx context.Context) {
+	every(ctx, r.v.RepairEvery, r.kick, func(ctx context.Context) {
+		r.pass(ctx)
+		if r.gapsLeft() { // have they become fewer by then?
+			time.AfterFunc(r.gapPatience(), r.wake)
+		}
+	})
+}
 
 // StartRepair wakes this region's reconciler and returns at once. It also has
 // it look for records of older ring epochs, done with or not.
@@ -173,6 +180,7 @@ func (r *reconciler) gaps(ctx context.Context) {
 	tenants := append(r.v.Ring.Tenants(), "")
 	for _, region := range r.v.Ring.Names() {
 		if !slices.ContainsFunc(tenants, func(t string) bool { return r.v.Ring.For(t).State(region) == crypto.Up }) {
+			delete(r.share.left, gapListing(region))
 			continue
 		}
 		if err := r.region(ctx, region); err != nil && ctx.Err() == nil {
@@ -185,8 +193,8 @@ func (r *reconciler) gaps(ctx context.Context) {
 // there may make it: this region's share of them. A record that cannot be
 // repaired is passed over, so that it does not hold up the others.
 func (r *reconciler) region(ctx context.Context, region string) error {
-	listing, others := "gap "+region, 0
-	all := r.share.all || r.stalled(listing)
+	listing, others := gapListing(region), 0
+	all := r.share.all || r.stalled(listing, r.gapPatience())
 	for page := (store.Page{Limit: repairPage}); ; {
 		keys, next, err := r.v.local.Degraded(ctx, region, page)
 		if err != nil {

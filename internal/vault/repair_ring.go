@@ -43,8 +43,7 @@ func (r *reconciler) ring(ctx context.Context, forced bool) error {
 		return r.ringEmpty(ctx, here)
 	}
 	r.emptySince = time.Time{}
-	const listing = "ring"
-	before, others, all := r.repaired(), 0, r.share.all || r.stalled(listing)
+	before, others, all := r.repaired(), 0, r.share.all || r.stalled(ringListing, r.ringPatience())
 	defer func() { r.rest(before, others) }()
 	err = r.eachOutdated(ctx, func(keys []store.Key, degraded map[store.Key]bool) error {
 		ours, more, err := r.ours(keys, all)
@@ -59,7 +58,7 @@ func (r *reconciler) ring(ctx context.Context, forced bool) error {
 		return err
 	})
 	if err == nil {
-		r.took(listing, others)
+		r.took(ringListing, others)
 	}
 	return err
 }

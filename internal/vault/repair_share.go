@@ -20,9 +20,9 @@ const aliveFor = 30 * time.Second
 // share divides the records to be repaired among the regions, so that each is
 // rewrapped once: by a hash of its name, among those that beat and whose key
 // answers, as this instance sees it. Nothing rests on it. Where a listing's
-// records of the others do not become fewer for two periods, whatever keeps
-// them from it, this region takes all; two that take the same do no harm. It
-// belongs to the reconciler's goroutine.
+// records of the others do not become fewer for a while, whatever keeps them
+// from it, this region takes all; two that take the same do no harm. It belongs
+// to the reconciler's goroutine.
 type share struct {
 	all   bool     // this pass takes everything
 	alive []string // regions that beat, this one among them
@@ -67,10 +67,35 @@ func (r *reconciler) mine(key store.Key) bool {
 	return able[hash.Sum32()%uint32(len(able))] == r.v.region
 }
 
-// stalled reports that the others' records of a listing do not become fewer.
-func (r *reconciler) stalled(listing string) bool {
+// Listings whose records are shared: those that lack a region's copy, and those
+// that older rings wrapped.
+func gapListing(region string) string { return "gap " + region }
+
+const ringListing = "ring"
+
+// gapPatience is how long a gap is left to others that do not close it. An
+// outage that ended before they met it wakes no reconciler of theirs, and the
+// records are short of a copy meanwhile.
+func (r *reconciler) gapPatience() time.Duration { return r.v.RepairEvery / 6 }
+
+// ringPatience is the same for records of older rings: each look for them
+// reads the whole table.
+func (r *reconciler) ringPatience() time.Duration { return 2 * r.v.RepairEvery }
+
+// stalled reports that the others' records of a listing have not become fewer for so long.
+func (r *reconciler) stalled(listing string, patience time.Duration) bool {
 	was, ok := r.share.left[listing]
-	return ok && r.v.since(was.since) >= 2*r.v.RepairEvery
+	return ok && r.v.since(was.since) >= patience
+}
+
+// gapsLeft reports that records with gaps were left for others.
+func (r *reconciler) gapsLeft() bool {
+	for listing := range r.share.left {
+		if listing != ringListing {
+			return true
+		}
+	}
+	return false
 }
 
 // took takes note of how many records of a listing were left for others.

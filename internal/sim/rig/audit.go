@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"errors"
 	"testing"
 
 	"piivault/internal/audit"
@@ -9,11 +10,17 @@ import (
 
 // Entries verifies a region's audit logs, as its table has them, and gives
 // every entry that counts, by log and index. Of the other region's logs the
-// table may have a part until all is settled.
+// table may have a part until all is settled. Instances write on meanwhile, so
+// that a block may be there before the one before it: such a log is read again.
 func (r *Rig) Entries(tb testing.TB, region string) map[string]map[uint64]audit.Entry {
 	tb.Helper()
 	source := auditdynamo.Stored{Client: r.account.Client(tb, region), Table: r.Names.Audit}
-	logs, err := audit.Verify(tb.Context(), source)
+	var logs []audit.Verified
+	var err error
+	Eventually(tb, "no block behind a hole", func() bool {
+		logs, err = audit.Verify(tb.Context(), source)
+		return !errors.Is(err, audit.ErrUnfinished)
+	})
 	if err != nil {
 		tb.Fatalf("the audit log does not verify: %v", err)
 	}

@@ -32,6 +32,7 @@ type config struct {
 	codec       bool
 	sdk         bool
 	timing      int
+	budgets     bool
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -55,8 +56,12 @@ func run(args []string, out, errOut io.Writer) int {
 	flags.BoolVar(&c.codec, "codec", true, "run the codec's benchmarks first")
 	flags.BoolVar(&c.sdk, "sdk", false, "instead: what a request costs on DynamoDB and KMS over the bare SDK calls of the same work")
 	flags.IntVar(&c.timing, "timing", 0, "instead: whether denied, erased, expired and unknown tokens can be told apart by the time of so many answers of each")
+	flags.BoolVar(&c.budgets, "budgets", false, "instead: what policies and budgets cost a detokenize")
 	if err := flags.Parse(args); err != nil {
 		return 2
+	}
+	if c.budgets {
+		return report(errOut, budgets(ctx, c, out))
 	}
 	if c.timing > 0 {
 		return report(errOut, timing(ctx, c.dir, c.timing, out))

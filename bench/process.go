@@ -41,10 +41,12 @@ func startFloor(ctx context.Context, dir string) (*server, error) {
 	return s, s.start(ctx, dir, self, "floor", addr, dir)
 }
 
-// startVault builds the command that users run and starts it on dir.
-func startVault(ctx context.Context, dir string, args []string) (*server, error) {
+// startVault builds the command that users run, with further flags of the
+// build, and starts it on dir.
+func startVault(ctx context.Context, dir string, args []string, flags ...string) (*server, error) {
 	binary, data := filepath.Join(dir, "vault"), filepath.Join(dir, "data")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/vault")
+	flags = append([]string{"build", "-o", binary}, flags...)
+	build := exec.CommandContext(ctx, "go", append(flags, "./cmd/vault")...) //nolint:gosec // the caller's
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return nil, fmt.Errorf("build ./cmd/vault: %w", err)

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -385,11 +386,14 @@ type BudgetStateWindow string
 
 // CoverageResponse What stays readable without each region.
 type CoverageResponse struct {
-	// CountedAt When the count began.
+	// CountedAt When the count of this answer began.
 	CountedAt string `json:"counted_at"`
 
 	// DegradedRecords Records that lack a key copy.
 	DegradedRecords int64 `json:"degraded_records"`
+
+	// NextCursor Absent when all was counted.
+	NextCursor string `json:"next_cursor,omitempty,omitzero"`
 
 	// OutdatedRecords Records of older ring epochs.
 	OutdatedRecords int64 `json:"outdated_records"`
@@ -403,7 +407,7 @@ type CoverageResponse struct {
 	// RingEpoch The epoch of this instance's key ring.
 	RingEpoch int64 `json:"ring_epoch"`
 
-	// TenantSecrets Tenants' secrets.
+	// TenantSecrets Tenants' secrets, counted with the first answer.
 	TenantSecrets int64 `json:"tenant_secrets"`
 
 	// Unreadable Records that no region can open now.
@@ -1062,6 +1066,12 @@ type Unprocessable = Problem
 // UnsupportedMediaType An error (RFC 9457).
 type UnsupportedMediaType = Problem
 
+// GetCoverageParams defines parameters for GetCoverage.
+type GetCoverageParams struct {
+	// Cursor `next_cursor` of the answer before; empty or absent: from the start.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // TokenizeParams defines parameters for Tokenize.
 type TokenizeParams struct {
 	// IdempotencyKey Makes a repeated request give the same tokens, in every region. At least 128 bits from a cryptographic random source,
@@ -1129,7 +1139,7 @@ type ServerInterface interface {
 	QueryAudit(w http.ResponseWriter, r *http.Request)
 	// GetCoverage What stays readable without a region
 	// (GET /v1/coverage)
-	GetCoverage(w http.ResponseWriter, r *http.Request)
+	GetCoverage(w http.ResponseWriter, r *http.Request, params GetCoverageParams)
 	// Detokenize Get values back
 	// (POST /v1/detokenize)
 	Detokenize(w http.ResponseWriter, r *http.Request)
@@ -1222,7 +1232,7 @@ func (_ Unimplemented) QueryAudit(w http.ResponseWriter, r *http.Request) {
 
 // GetCoverage What stays readable without a region
 // (GET /v1/coverage)
-func (_ Unimplemented) GetCoverage(w http.ResponseWriter, r *http.Request) {
+func (_ Unimplemented) GetCoverage(w http.ResponseWriter, r *http.Request, params GetCoverageParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1416,8 +1426,27 @@ func (siw *ServerInterfaceWrapper) QueryAudit(w http.ResponseWriter, r *http.Req
 // GetCoverage operation middleware
 func (siw *ServerInterfaceWrapper) GetCoverage(w http.ResponseWriter, r *http.Request) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetCoverageParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.GetCoverage(w, r)
+		siw.Handler.GetCoverage(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {

@@ -46,7 +46,7 @@ func startFloor(ctx context.Context, dir string) (*server, error) {
 func startVault(ctx context.Context, dir string, args []string, flags ...string) (*server, error) {
 	binary, data := filepath.Join(dir, "vault"), filepath.Join(dir, "data")
 	flags = append([]string{"build", "-o", binary}, flags...)
-	build := exec.CommandContext(ctx, "go", append(flags, "./cmd/vault")...) //nolint:gosec // the caller's
+	build := exec.CommandContext(ctx, "go", append(flags, "./cmd/vault")...)
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return nil, fmt.Errorf("build ./cmd/vault: %w", err)

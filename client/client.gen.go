@@ -391,11 +391,14 @@ type BudgetStateWindow string
 
 // CoverageResponse What stays readable without each region.
 type CoverageResponse struct {
-	// CountedAt When the count began.
+	// CountedAt When the count of this answer began.
 	CountedAt time.Time `json:"counted_at"`
 
 	// DegradedRecords Records that lack a key copy.
 	DegradedRecords int64 `json:"degraded_records"`
+
+	// NextCursor Absent when all was counted.
+	NextCursor string `json:"next_cursor,omitempty,omitzero"`
 
 	// OutdatedRecords Records of older ring epochs.
 	OutdatedRecords int64 `json:"outdated_records"`
@@ -409,7 +412,7 @@ type CoverageResponse struct {
 	// RingEpoch The epoch of this instance's key ring.
 	RingEpoch int64 `json:"ring_epoch"`
 
-	// TenantSecrets Tenants' secrets.
+	// TenantSecrets Tenants' secrets, counted with the first answer.
 	TenantSecrets int64 `json:"tenant_secrets"`
 
 	// Unreadable Records that no region can open now.
@@ -1035,6 +1038,12 @@ type TypesResponse struct {
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
+// GetCoverageParams defines parameters for GetCoverage.
+type GetCoverageParams struct {
+	// Cursor `next_cursor` of the answer before; empty or absent: from the start.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // TokenizeParams defines parameters for Tokenize.
 type TokenizeParams struct {
 	// IdempotencyKey Makes a repeated request give the same tokens, in every region. At least 128 bits from a cryptographic random source,
@@ -1184,7 +1193,7 @@ type ClientInterface interface {
 	// GetCoverage What stays readable without a region
 	//
 	// Corresponds with GET /v1/coverage (the `GetCoverage` operationId).
-	GetCoverage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetCoverage(ctx context.Context, params *GetCoverageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DetokenizeWithBody Get values back
 	//
@@ -1452,8 +1461,8 @@ func (c *Raw) QueryAudit(ctx context.Context, body QueryAuditJSONRequestBody, re
 // GetCoverage What stays readable without a region
 //
 // Corresponds with GET /v1/coverage (the `GetCoverage` operationId).
-func (c *Raw) GetCoverage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetCoverageRequest(c.Server)
+func (c *Raw) GetCoverage(ctx context.Context, params *GetCoverageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCoverageRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2057,7 +2066,7 @@ func NewQueryAuditRequestWithBody(server string, contentType string, body io.Rea
 }
 
 // NewGetCoverageRequest constructs an http.Request for the GetCoverage method
-func NewGetCoverageRequest(server string) (*http.Request, error) {
+func NewGetCoverageRequest(server string, params *GetCoverageParams) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -2073,6 +2082,29 @@ func NewGetCoverageRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -2815,7 +2847,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/coverage (the `GetCoverage` operationId).
-	GetCoverageWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetCoverageReply, error)
+	GetCoverageWithResponse(ctx context.Context, params *GetCoverageParams, reqEditors ...RequestEditorFn) (*GetCoverageReply, error)
 
 	// DetokenizeWithBodyWithResponse Get values back
 	//
@@ -3589,8 +3621,8 @@ func (c *ClientWithResponses) QueryAuditWithResponse(ctx context.Context, body Q
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/coverage (the `GetCoverage` operationId).
-func (c *ClientWithResponses) GetCoverageWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetCoverageReply, error) {
-	rsp, err := c.GetCoverage(ctx, reqEditors...)
+func (c *ClientWithResponses) GetCoverageWithResponse(ctx context.Context, params *GetCoverageParams, reqEditors ...RequestEditorFn) (*GetCoverageReply, error) {
+	rsp, err := c.GetCoverage(ctx, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}

@@ -166,9 +166,54 @@ func (c *Client) Explain(ctx context.Context, tokens ...string) (InspectResponse
 	})
 }
 
-// Coverage counts what stays readable without each region.
+// Coverage counts what stays readable without each region, in as many requests
+// as it takes: CountedAt is of the first.
 func (c *Client) Coverage(ctx context.Context) (CoverageResponse, error) {
-	return call[CoverageResponse](ctx, c, func(ctx context.Context) (*http.Response, error) { return c.raw.GetCoverage(ctx) })
+	sum, err := c.coverage(ctx, "")
+	for cursor := sum.NextCursor; err == nil && cursor != ""; {
+		var more CoverageResponse
+		if more, err = c.coverage(ctx, cursor); err == nil {
+			err = addCoverage(&sum, &more)
+		}
+		cursor = more.NextCursor
+	}
+	sum.NextCursor = ""
+	return sum, err
+}
+
+func (c *Client) coverage(ctx context.Context, cursor string) (CoverageResponse, error) {
+	return call[CoverageResponse](ctx, c, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.GetCoverage(ctx, &GetCoverageParams{Cursor: cursor})
+	})
+}
+
+var errRingChanged = errors.New("the key ring changed while it was counted: count again")
+
+// addCoverage adds what a further answer counted. A KMS that did not answer
+// during one of them did not answer; lags are of the last.
+func addCoverage(sum, more *CoverageResponse) error {
+	if more.RingEpoch != sum.RingEpoch || len(more.Regions) != len(sum.Regions) {
+		return errRingChanged
+	}
+	sum.Records += more.Records
+	sum.Unreadable += more.Unreadable
+	sum.DegradedRecords += more.DegradedRecords
+	sum.OutdatedRecords += more.OutdatedRecords
+	sum.TenantSecrets += more.TenantSecrets
+	for i := range sum.Regions {
+		to, from := &sum.Regions[i], &more.Regions[i]
+		if to.Name != from.Name {
+			return errRingChanged
+		}
+		if from.Kms != KmsStateUp {
+			to.Kms = from.Kms
+		}
+		to.MissingCopies += from.MissingCopies
+		to.UnreadableIfLost += from.UnreadableIfLost
+		to.SecretsUnreadableIfLost += from.SecretsUnreadableIfLost
+		to.ReplicationLagSeconds = from.ReplicationLagSeconds
+	}
+	return nil
 }
 
 // StartRepair wakes the reconciler.

@@ -242,3 +242,8 @@ func TestIdempotencyKeys(t *testing.T) {
 	r.Header["Idempotency-Key"] = []string{strings.Repeat("a", 32), strings.Repeat("b", 32)}
 	h.refused(t, r, http.StatusBadRequest, "invalid_idempotency_key")
 }
+
+func TestCursorIsSentOnce(t *testing.T) {
+	h := newHarness(t)
+	h.refused(t, request("GET", "/v1/coverage?cursor="+canary+"&cursor=b", ""), http.StatusUnprocessableEntity, "invalid_cursor")
+}

@@ -120,8 +120,8 @@ func (f *fakeVault) Explain(ctx context.Context, c vault.Call, tokens []secret.T
 	return out, err
 }
 
-func (f *fakeVault) Coverage(ctx context.Context, c vault.Call) (vault.CoverageResult, error) {
-	return vault.CoverageResult{CountedAt: time.UnixMilli(1772357400123).UTC(), Epoch: 1, Records: 5, Degraded: 2, TenantSecrets: 1, Regions: []vault.RegionCoverage{
+func (f *fakeVault) Coverage(ctx context.Context, c vault.Call, cursor string) (vault.CoverageResult, error) {
+	return vault.CoverageResult{NextCursor: cursor, CountedAt: time.UnixMilli(1772357400123).UTC(), Epoch: 1, Records: 5, Degraded: 2, TenantSecrets: 1, Regions: []vault.RegionCoverage{
 		{Name: "eu-west-1", KMS: "up", IfLost: 2}, {Name: "us-east-1", KMS: "up", MissingCopies: 2, LagKnown: true},
 	}}, f.enter(ctx, c)
 }

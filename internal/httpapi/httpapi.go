@@ -39,7 +39,7 @@ type Vault interface {
 	Regions(ctx context.Context, c vault.Call) (vault.RegionsResult, error)
 	StartRepair(ctx context.Context, c vault.Call) error
 	RepairStatus(ctx context.Context, c vault.Call) (vault.RepairStatus, error)
-	Coverage(ctx context.Context, c vault.Call) (vault.CoverageResult, error)
+	Coverage(ctx context.Context, c vault.Call, cursor string) (vault.CoverageResult, error)
 	CreateKey(ctx context.Context, c vault.Call, req vault.NewKeyRequest) (vault.NewKeyResult, error)
 	ListKeys(ctx context.Context, c vault.Call) ([]vault.KeyInfo, error)
 	ShowKey(ctx context.Context, c vault.Call, id string) (vault.KeyState, error)
@@ -186,8 +186,12 @@ func (s *server) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	s.refuse(exchangeOf(w), problemMethod())
 }
 
-// badParameter answers for the one parameter of the contract. The generated
-// router's error may quote it.
-func (s *server) badParameter(w http.ResponseWriter, _ *http.Request, _ error) {
+// badParameter answers for a header or query parameter that is sent twice. The
+// generated router's error may quote it.
+func (s *server) badParameter(w http.ResponseWriter, _ *http.Request, err error) {
+	if bad := (*api.InvalidParamFormatError)(nil); errors.As(err, &bad) && bad.ParamName == "cursor" {
+		s.refuse(exchangeOf(w), problemCursor())
+		return
+	}
 	s.refuse(exchangeOf(w), problemIdempotencyKey())
 }

@@ -63,6 +63,13 @@ var operations = []struct{ method, path, body, want string }{
 			`{"kms":"up","missing_copies":2,"name":"us-east-1","replication_lag_seconds":0,"secrets_unreadable_if_lost":0,"unreadable_if_lost":0}],` +
 			`"ring_epoch":1,"tenant_secrets":1,"unreadable":0}`,
 	},
+	{
+		"GET", "/v1/coverage?cursor=3.ab~4.", "",
+		`{"counted_at":"2026-03-01T09:30:00.123Z","degraded_records":2,"next_cursor":"3.ab~4.","outdated_records":0,"records":5,"regions":[` +
+			`{"kms":"up","missing_copies":0,"name":"eu-west-1","secrets_unreadable_if_lost":0,"unreadable_if_lost":2},` +
+			`{"kms":"up","missing_copies":2,"name":"us-east-1","replication_lag_seconds":0,"secrets_unreadable_if_lost":0,"unreadable_if_lost":0}],` +
+			`"ring_epoch":1,"tenant_secrets":1,"unreadable":0}`,
+	},
 	{"GET", "/v1/repair", "", `{"failed":0,"remaining":1,"repaired":3,"scanned":4,"state":"running"}`},
 	{"POST", "/v1/keys", `{"name":"n","roles":["reader","writer"],"expires_at":"2030-01-01T00:00:00Z"}`, `{"id":"0123","key":"` + key + `","not_reached":[]}`},
 	{"GET", "/v1/keys", "", `{"keys":[{"created":"2026-03-01T09:30:00.123Z","id":"0123","name":"n","revoked":"2026-03-01T09:30:00.124Z","roles":["reader"]}]}`},

@@ -66,9 +66,9 @@ func (s *server) GetRepair(w http.ResponseWriter, r *http.Request) {
 }
 
 // GetCoverage serves GET /v1/coverage.
-func (s *server) GetCoverage(w http.ResponseWriter, r *http.Request) {
+func (s *server) GetCoverage(w http.ResponseWriter, r *http.Request, params api.GetCoverageParams) {
 	get(s, w, r, func(ctx context.Context, c vault.Call) (*api.CoverageResponse, error) {
-		count, err := s.Vault.Coverage(ctx, c)
+		count, err := s.Vault.Coverage(ctx, c, params.Cursor)
 		regions := make([]api.RegionCoverage, len(count.Regions))
 		for i, region := range count.Regions {
 			regions[i] = api.RegionCoverage{
@@ -82,6 +82,7 @@ func (s *server) GetCoverage(w http.ResponseWriter, r *http.Request) {
 		return &api.CoverageResponse{
 			CountedAt: timestamp(count.CountedAt.UnixMilli()), RingEpoch: number64(count.Epoch), Records: int64(count.Records), Unreadable: int64(count.Unreadable),
 			DegradedRecords: int64(count.Degraded), OutdatedRecords: int64(count.Outdated), TenantSecrets: int64(count.TenantSecrets), Regions: regions,
+			NextCursor: count.NextCursor,
 		}, err
 	})
 }

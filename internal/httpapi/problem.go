@@ -42,6 +42,10 @@ func problemIdempotencyKey() *problem {
 	}
 }
 
+func problemCursor() *problem {
+	return &problem{status: http.StatusUnprocessableEntity, code: "invalid_cursor", detail: "cursor must be sent once."}
+}
+
 func problemUnauthenticated() *problem {
 	return &problem{status: http.StatusUnauthorized, code: "unauthenticated", detail: "A valid credential is needed."}
 }

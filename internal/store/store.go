@@ -19,6 +19,8 @@ var (
 	ErrConflict = errors.New("store: the record is not what was read")
 	// ErrUnavailable: the store cannot answer now; the write may or may not have been applied.
 	ErrUnavailable = errors.New("store: unavailable")
+	// ErrCursor: a Scan was asked to go on after what is no cursor of its own.
+	ErrCursor = errors.New("store: not a cursor of this scan")
 )
 
 // Ref names a record: what a token hashes to, inside its tenant.
@@ -153,7 +155,8 @@ type Store interface {
 	// Scan lists records (R), those under a tombstone too until they are swept.
 	// A page may have fewer rows than its limit, or none, and yet a next one;
 	// a cursor belongs to its Part. It reads the whole table: what is there
-	// from its first page to its last is listed once. Eventually consistent.
+	// from its first page to its last is listed once. A cursor that cannot be
+	// one is ErrCursor. Eventually consistent.
 	Scan(ctx context.Context, part Part, page Page) (rows []Row, next string, err error)
 
 	// Seen lists the generations of the refs that have an R or an L and no X:

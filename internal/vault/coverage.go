@@ -2,7 +2,10 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +34,9 @@ type CoverageResult struct {
 	Outdated      int // records that an older ring wrapped for other keys
 	TenantSecrets int
 	Regions       []RegionCoverage // in the ring's order
+	// NextCursor is where to go on, "" when all was counted: the numbers are of
+	// what this answer counted, and add up.
+	NextCursor string
 }
 
 // RegionCoverage is what losing a region, or its KMS, would mean.
@@ -48,25 +54,35 @@ type RegionCoverage struct {
 	LagKnown bool
 }
 
-// Coverage counts this region's table, which is read as a whole.
-func (v *Vault) Coverage(ctx context.Context, c Call) (CoverageResult, error) {
+// Coverage counts this region's table, which is read as a whole: as much of it
+// as half of ctx's time allows, from the cursor of an answer before or, with "",
+// from the start and the tenant secrets with it.
+func (v *Vault) Coverage(ctx context.Context, c Call, cursor string) (CoverageResult, error) {
 	if err := v.allow(ctx, c, authz.ActionRepair); err != nil {
 		return CoverageResult{}, err
+	}
+	places, ok := parsePlaces(cursor)
+	if !ok {
+		return CoverageResult{}, badCoverageCursor()
 	}
 	if err := v.permitted(ctx, c, authz.ActionRepair, actionCoverage); err != nil {
 		return CoverageResult{}, err
 	}
 	count := v.newCoverage()
 	var err error
-	if count.rings, err = v.rings(ctx); err == nil {
+	if count.rings, err = v.rings(ctx); err == nil && cursor == "" {
 		err = count.secrets(ctx)
 	}
 	if err == nil {
-		err = count.scan(ctx)
+		places, err = count.scan(ctx, places)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrCursor):
+		return CoverageResult{}, badCoverageCursor()
+	case err != nil:
 		return CoverageResult{}, unavailable("unavailable", err)
 	}
+	count.NextCursor = formatPlaces(places)
 	lag, err := v.ReplicationLag(ctx)
 	if err != nil {
 		return CoverageResult{}, err
@@ -77,6 +93,10 @@ func (v *Vault) Coverage(ctx context.Context, c Call) (CoverageResult, error) {
 		r.Lag, r.LagKnown = behind, known
 	}
 	return count.CoverageResult, nil
+}
+
+func badCoverageCursor() error {
+	return invalid("invalid_cursor", "cursor must be one that a count of this region returned.")
 }
 
 // coverage is a count under way.
@@ -147,17 +167,84 @@ func (v *Vault) missingIn(message []byte) []string {
 	return missing
 }
 
-func (c *coverage) scan(ctx context.Context) error {
+// scan counts from these places on until all is counted or half of the time is
+// over, and gives the places from which there is more.
+func (c *coverage) scan(ctx context.Context, places []place) (rest []place, err error) {
+	enough, cancel := halfTime(ctx)
+	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(coverageScans)
-	for segment := range scanSegments {
+	for i := range places {
 		group.Go(func() error {
-			return c.v.scanPart(ctx, store.Part{Segment: segment, Segments: scanSegments}, func(rows []store.Row) error {
-				return c.rows(ctx, rows)
-			})
+			p := &places[i]
+			for !p.done && (i == 0 || enough.Err() == nil) { // each answer gets further
+				if err := c.page(ctx, p); err != nil || enough.Err() != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	}
-	return group.Wait()
+	err = group.Wait()
+	return slices.DeleteFunc(places, func(p place) bool { return p.done }), err
+}
+
+func (c *coverage) page(ctx context.Context, p *place) error {
+	part := store.Part{Segment: p.segment, Segments: scanSegments}
+	rows, next, err := c.v.local.Scan(ctx, part, store.Page{After: p.after, Limit: scanPage})
+	if err == nil {
+		err = c.rows(ctx, rows)
+	}
+	p.after, p.done = next, next == ""
+	return err
+}
+
+// halfTime ends when half of the time is over that ctx has left.
+func halfTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(end)/2)
+}
+
+// place is where the count of a segment goes on.
+type place struct {
+	segment int
+	after   string // the store's cursor: base64url; "": from the start
+	done    bool
+}
+
+// A cursor is its places in order: a segment's number, a dot and the store's
+// cursor, with tildes between.
+const placeSeparator = "~"
+
+func formatPlaces(places []place) string {
+	list := make([]string, len(places))
+	for i, p := range places {
+		list[i] = strconv.Itoa(p.segment) + "." + p.after
+	}
+	return strings.Join(list, placeSeparator)
+}
+
+// parsePlaces gives the places of a cursor; without one, the start of each segment.
+func parsePlaces(cursor string) (places []place, ok bool) {
+	if cursor == "" {
+		for segment := range scanSegments {
+			places = append(places, place{segment: segment})
+		}
+		return places, true
+	}
+	last := -1
+	for text := range strings.SplitSeq(cursor, placeSeparator) {
+		number, after, found := strings.Cut(text, ".")
+		segment, err := strconv.Atoi(number)
+		if !found || err != nil || strconv.Itoa(segment) != number || segment <= last || segment >= scanSegments {
+			return nil, false
+		}
+		places, last = append(places, place{segment: segment, after: after}), segment
+	}
+	return places, true
 }
 
 func (c *coverage) rows(ctx context.Context, rows []store.Row) error {

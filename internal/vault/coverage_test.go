@@ -1,18 +1,21 @@
 package vault_test
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"piivault/internal/authz"
 	"piivault/internal/crypto/localkms"
 	"piivault/internal/secret"
+	"piivault/internal/store"
 	"piivault/internal/vault"
 )
 
 func (rw *ringWorld) coverage(v *vault.Vault) vault.CoverageResult {
 	rw.t.Helper()
-	c, err := v.Coverage(rw.t.Context(), rw.admin)
+	c, err := v.Coverage(rw.t.Context(), rw.admin, "")
 	if err != nil {
 		rw.t.Fatal(err)
 	}
@@ -68,12 +71,76 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
+// slowScans is a table of which a second shows three rows.
+type slowScans struct{ store.Store }
+
+// Scan implements store.Store.
+func (s slowScans) Scan(ctx context.Context, part store.Part, page store.Page) ([]store.Row, string, error) {
+	time.Sleep(time.Second)
+	page.Limit = 3
+	return s.Store.Scan(ctx, part, page)
+}
+
+// A table that one request cannot read is counted in several, each of which
+// gets further, and every record once.
+func TestCoverageInSeveralAnswers(t *testing.T) {
+	for _, timeout := range []time.Duration{time.Nanosecond, 5 * time.Second, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			const n = 20
+			rw := newRingWorld(t)
+			rw.some(rw.a, n)
+			rw.degraded(2)
+			v := rw.with(regionA, 1, ab(), func(c *vault.Config) { c.Store = slowScans{c.Store} })
+			var records, degraded, secrets, answers int
+			for cursor := ""; ; answers++ {
+				ctx, cancel := context.WithDeadline(context.WithoutCancel(t.Context()), time.Now().Add(timeout))
+				c, err := v.Coverage(ignoreDeadline{ctx}, rw.admin, cursor)
+				cancel()
+				if err != nil {
+					t.Fatal(err)
+				}
+				records, degraded, secrets = records+c.Records, degraded+c.Degraded, secrets+c.TenantSecrets
+				if cursor = c.NextCursor; cursor == "" {
+					break
+				}
+			}
+			if records != n+2 || degraded != 2 || secrets != 1 {
+				t.Errorf("%s: counted %d records, %d degraded, %d secrets", timeout, records, degraded, secrets)
+			}
+			if want := timeout < time.Hour; (answers > 1) != want {
+				t.Errorf("%s: %d answers with more to come", timeout, answers)
+			}
+		})
+	}
+}
+
+// ignoreDeadline is a context that is never done but says when it would be.
+type ignoreDeadline struct{ context.Context }
+
+// Done implements context.Context.
+func (ignoreDeadline) Done() <-chan struct{} { return nil }
+
+// Err implements context.Context.
+func (ignoreDeadline) Err() error { return nil }
+
+func TestCoverageRefusesForeignCursors(t *testing.T) {
+	rw := newRingWorld(t)
+	rw.some(rw.a, 2)
+	for _, cursor := range []string{"x", "0", ".", "0.%", "1.~0.", "0.~0.", "16.", "-1.", "+1.", "00.", "0.~", "~0.", " 0."} {
+		c, err := rw.a.Coverage(t.Context(), rw.admin, cursor)
+		wantCode(t, err, vault.ErrInvalid, "invalid_cursor")
+		if c.Records != 0 {
+			t.Errorf("%q: %d records with the refusal", cursor, c.Records)
+		}
+	}
+}
+
 func TestCoverageIsForOperators(t *testing.T) {
 	rw := newRingWorld(t)
-	if _, err := rw.a.Coverage(t.Context(), rw.as(authz.RoleOperator)); err != nil {
+	if _, err := rw.a.Coverage(t.Context(), rw.as(authz.RoleOperator), ""); err != nil {
 		t.Errorf("an operator: %v", err)
 	}
-	_, err := rw.a.Coverage(t.Context(), rw.as(authz.RoleReader))
+	_, err := rw.a.Coverage(t.Context(), rw.as(authz.RoleReader), "")
 	wantCode(t, err, vault.ErrForbidden, "forbidden")
 }
 

@@ -257,7 +257,7 @@ func TestEveryFaultIsToldOf(t *testing.T) {
 		},
 		{
 			"coverage", 2, abc(),
-			func(w *world) error { _, err := w.v.Coverage(w.ctx(), w.admin); return err },
+			func(w *world) error { _, err := w.v.Coverage(w.ctx(), w.admin, ""); return err },
 			func(*world) {},
 		},
 		{

@@ -467,7 +467,7 @@ func TestRepairTakesItsRight(t *testing.T) {
 	rw := newRingWorld(t)
 	reader := rw.as(authz.RoleReader)
 	_, status := rw.a.RepairStatus(t.Context(), reader)
-	_, coverage := rw.a.Coverage(t.Context(), reader)
+	_, coverage := rw.a.Coverage(t.Context(), reader, "")
 	_, erase := rw.a.Erase(t.Context(), reader, vault.EraseRequest{SubjectID: "C-1"})
 	for _, err := range []error{rw.a.StartRepair(t.Context(), reader), status, coverage, erase} {
 		wantCode(t, err, vault.ErrForbidden, "forbidden")

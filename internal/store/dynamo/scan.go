@@ -2,6 +2,7 @@ package dynamo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -18,6 +19,9 @@ func (s *Store) Scan(ctx context.Context, part store.Part, page store.Page) (row
 		return nil, "", fault("scan", err)
 	}
 	items, last, err := s.db.ScanPage(ctx, scan)
+	if page.After != "" && errors.Is(err, dynamo.ErrInvalid) {
+		err = fmt.Errorf("%w: %w", errInvalid, store.ErrCursor) // a key of another segment, or of no table
+	}
 	if err != nil {
 		return nil, "", fault("scan", err)
 	}
@@ -59,7 +63,7 @@ func (s *Store) newScan(part store.Part, page store.Page) (dynamo.Scan, error) {
 	if page.After != "" {
 		p, err := decodeCursor(page.After, 2)
 		if err != nil {
-			return dynamo.Scan{}, err
+			return dynamo.Scan{}, fmt.Errorf("%w: %w", errInvalid, store.ErrCursor)
 		}
 		scan.From = dynamo.Item{dynamo.PK: dynamo.String(p[0]), dynamo.SK: dynamo.String(p[1])}
 	}

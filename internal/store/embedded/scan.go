@@ -52,7 +52,7 @@ func scanFrom(ctx context.Context, part store.Part, page store.Page) ([]byte, er
 	}
 	from, err := base64.RawURLEncoding.DecodeString(page.After)
 	if err != nil {
-		return nil, fmt.Errorf("%w: not a cursor of a scan", errInvalid)
+		return nil, fmt.Errorf("%w: %w", errInvalid, store.ErrCursor)
 	}
 	return slices.Clip(from), nil
 }

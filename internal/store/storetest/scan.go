@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/google/go-cmp/cmp"
@@ -87,5 +88,10 @@ func (s *suite) scanSegments() {
 	}
 	if _, _, err := s.s.Scan(s.Context(), store.Part{Segments: 1}, store.Page{}); err == nil {
 		s.Error("scanned without a limit")
+	}
+	for _, bad := range []string{"%", "=", "A", "\x00"} {
+		if _, _, err := s.s.Scan(s.Context(), store.Part{Segments: 1}, store.Page{After: bad, Limit: 1}); !errors.Is(err, store.ErrCursor) || errors.Is(err, store.ErrUnavailable) {
+			s.Errorf("scanned after %q: %v", bad, err)
+		}
 	}
 }

@@ -173,7 +173,7 @@ func (s *Server) manage(r *http.Request) (any, *refusal) {
 		}
 		return client.RepairStatus{State: client.RepairStateIdle, Scanned: 1234, Repaired: 17}, nil
 	case "GET /v1/coverage":
-		return coverage(created), nil
+		return coverage(created, r.URL.Query().Get("cursor"))
 	case "POST /v1/keys":
 		return with(r, func(client.CreateKeyRequest) (any, *refusal) {
 			return client.CreateKeyResponse{ID: "4f0c2a9be1d7", Key: "pvk_4f0c2a9be1d7_new", NotReached: []string{"us-east-1"}}, nil
@@ -214,15 +214,28 @@ func keyState(id string, created time.Time) (any, *refusal) {
 	return state, nil
 }
 
-func coverage(at time.Time) client.CoverageResponse {
-	lag := 1.25
-	return client.CoverageResponse{
-		CountedAt: at, RingEpoch: 2, Records: 100_000, DegradedRecords: 25_003, OutdatedRecords: 7, TenantSecrets: 2,
-		Regions: []client.RegionCoverage{
-			{Name: "eu-west-1", Kms: client.KmsStateUp, UnreadableIfLost: 25_000},
-			{Name: "us-east-1", Kms: client.KmsStateDenied, UnreadableIfLost: 3, MissingCopies: 25_000, SecretsUnreadableIfLost: 1, ReplicationLagSeconds: &lag},
-		},
+// coverage is counted in two answers.
+func coverage(at time.Time, cursor string) (any, *refusal) {
+	first, lag := 0.25, 1.25
+	switch cursor {
+	case "":
+		return client.CoverageResponse{
+			CountedAt: at, RingEpoch: 2, Records: 60_000, DegradedRecords: 25_000, OutdatedRecords: 3, TenantSecrets: 2, NextCursor: "7.",
+			Regions: []client.RegionCoverage{
+				{Name: "eu-west-1", Kms: client.KmsStateUp, UnreadableIfLost: 24_000},
+				{Name: "us-east-1", Kms: client.KmsStateUp, UnreadableIfLost: 1, MissingCopies: 24_000, SecretsUnreadableIfLost: 1, ReplicationLagSeconds: &first},
+			},
+		}, nil
+	case "7.":
+		return client.CoverageResponse{
+			CountedAt: at.Add(time.Minute), RingEpoch: 2, Records: 40_000, DegradedRecords: 3, OutdatedRecords: 4,
+			Regions: []client.RegionCoverage{
+				{Name: "eu-west-1", Kms: client.KmsStateUp, UnreadableIfLost: 1000},
+				{Name: "us-east-1", Kms: client.KmsStateDenied, UnreadableIfLost: 2, MissingCopies: 1000, ReplicationLagSeconds: &lag},
+			},
+		}, nil
 	}
+	return nil, &refusal{Status: http.StatusUnprocessableEntity, Code: "invalid_cursor"}
 }
 
 func with[T any](r *http.Request, do func(T) (any, *refusal)) (any, *refusal) {

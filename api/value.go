@@ -41,12 +41,29 @@ func (v *Value) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // MarshalJSONTo writes the content as a JSON string; the encoder's buffer is
 // its owner's to wipe.
 func (v Value) MarshalJSONTo(e *jsontext.Encoder) error {
-	quoted, err := jsontext.AppendQuote(make([]byte, 0, v.Len()+v.Len()/8+16), v.Bytes())
+	quoted, err := jsontext.AppendQuote(make([]byte, 0, quotedSize(v.Bytes())), v.Bytes())
 	if err == nil {
 		err = e.WriteValue(quoted)
 	}
 	clear(quoted)
 	return err
+}
+
+// quotedSize is what valid UTF-8 takes at most as a JSON string: room of this
+// size is not grown out of, which would leave a copy behind. Two characters and
+// five control characters are escaped in two bytes, other control characters in
+// six (RFC 8259 §7).
+func quotedSize[T string | []byte](text T) int {
+	n := len(`""`) + len(text)
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"', c == '\\', '\b' <= c && c <= '\r' && c != '\v':
+			n++
+		case c < ' ':
+			n += len(`\u0000`) - 1
+		}
+	}
+	return n
 }
 
 // Wipe ends the life of the request's values.
@@ -63,12 +80,14 @@ func (r *DetokenizeResponse) Wipe() {
 	}
 }
 
-// SizeHint is about how long the answer is in JSON: a buffer of this size
-// seldom grows, and so seldom leaves a copy of a value behind.
+// SizeHint is what the answer in JSON takes at most, and a quarter more, which
+// the encoder wants to have left: a buffer of this size is not grown out of,
+// which would leave copies of values behind.
 func (r *DetokenizeResponse) SizeHint() int {
-	n := 256
+	n := 512
 	for i := range r.Items {
-		n += 256 + r.Items[i].Value.Len()*5/4
+		item := &r.Items[i]
+		n += 256 + quotedSize(item.Value.Bytes()) + quotedSize(item.Reference)
 	}
-	return n
+	return n + n/4
 }

@@ -35,6 +35,14 @@ func (p Position) Compare(q Position) int {
 	return bytes.Compare(p.AppendKey(nil), q.AppendKey(nil))
 }
 
+// LatestBefore is the latest time that a position before p can have.
+func (p Position) LatestBefore() int64 {
+	if p.Log == (LogName{}) {
+		return p.Time - 1
+	}
+	return p.Time
+}
+
 // AppendKey appends the position in a form whose byte order is Compare's.
 func (p Position) AppendKey(dst []byte) []byte {
 	dst = AppendTime(dst, p.Time)

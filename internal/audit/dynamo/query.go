@@ -92,7 +92,7 @@ func newSearch(q *audit.Query) (*search, error) {
 func (s *search) bounds() (from, to string) {
 	newest := s.to
 	if s.after != nil {
-		newest = min(newest, s.after.Time)
+		newest = min(newest, s.after.LatestBefore())
 	}
 	first, _ := floor(s.from)
 	last, _ := floor(newest)

@@ -100,7 +100,7 @@ func newSearch(ctx context.Context, e *wal.Engine, q *audit.Query) (*search, err
 func (s *search) bounds() (from, to []byte) {
 	newest := s.to
 	if s.after != nil {
-		newest = min(newest, s.after.Time)
+		newest = min(newest, s.after.LatestBefore())
 	}
 	first, _ := floor(s.from)
 	last, _ := floor(newest)

@@ -14,7 +14,7 @@ import (
 )
 
 // cutOff is a log of an instance that crashed: its blocks 0, 1 and 3 are there.
-func cutOff(t *testing.T, tab *table, region, instance string) audit.LogName {
+func cutOff(t *testing.T, s auditdynamo.Stored, region, instance string) audit.LogName {
 	t.Helper()
 	claim := audit.Claim{Log: audit.LogName{Region: region, Instance: instance, Epoch: 1}, PreviousRoot: audit.EmptyRoot()}
 	raw, err := audit.AppendClaim(nil, &claim)
@@ -22,7 +22,7 @@ func cutOff(t *testing.T, tab *table, region, instance string) audit.LogName {
 		t.Fatal(err)
 	}
 	item := dynamo.Item{"pk": dynamo.String("claims"), "sk": dynamo.String(region + "/" + instance + "/00000000000000000001"), "claim": dynamo.Bytes(raw)}
-	if err := tab.Client.BatchWrite(t.Context(), tableName, []dynamo.Write{{Put: item}}); err != nil {
+	if err := s.Client.BatchWrite(t.Context(), tableName, []dynamo.Write{{Put: item}}); err != nil {
 		t.Fatal(err)
 	}
 	w := audit.NewWriter(claim.Log)
@@ -39,7 +39,7 @@ func cutOff(t *testing.T, tab *table, region, instance string) audit.LogName {
 		w.Add(&l)
 		w.Flush(func(number uint64, b []byte) {
 			if number != 2 {
-				tab.write(t, auditdynamo.BlockKey(claim.Log, number), slices.Clone(b))
+				write(t, s, auditdynamo.BlockKey(claim.Log, number), slices.Clone(b))
 			}
 		})
 	}
@@ -51,7 +51,7 @@ func cutOff(t *testing.T, tab *table, region, instance string) audit.LogName {
 // while, of its region's only, and so that the instance may come back after all.
 func TestG7AnAbandonedLogIsClosed(t *testing.T) {
 	tab := newTable(t)
-	gone, elsewhere := cutOff(t, tab, "eu-west-1", "gone"), cutOff(t, tab, "us-east-1", "elsewhere")
+	gone, elsewhere := cutOff(t, tab.Stored, "eu-west-1", "gone"), cutOff(t, tab.Stored, "us-east-1", "elsewhere")
 	var ahead atomic.Int64
 	c := tab.config(t, "b")
 	c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -70,7 +70,7 @@ func TestG7AnAbandonedLogIsClosed(t *testing.T) {
 		return err == nil && v.Size == 1
 	}
 	// When the second is closed, the time of one that was there before is long over.
-	for log := gone; ; log = cutOff(t, tab, "eu-west-1", "later") {
+	for log := gone; ; log = cutOff(t, tab.Stored, "eu-west-1", "later") {
 		deadline := time.Now().Add(30 * time.Second)
 		for !ended(log) {
 			if time.Now().After(deadline) {

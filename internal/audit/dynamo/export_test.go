@@ -12,6 +12,8 @@ const (
 	Window       = window
 	PerPartition = perPartition
 	Patient      = patient
+	MaxExamined  = maxExamined
+	MaxScanned   = maxScanned
 )
 
 // End closes a log with a hole at a place.

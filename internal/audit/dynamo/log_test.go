@@ -114,12 +114,18 @@ func (tab *table) Rewrite(t *testing.T, log audit.LogName, number uint64, change
 
 func (tab *table) write(t *testing.T, key dynamo.Key, block []byte) {
 	t.Helper()
+	write(t, tab.Stored, key, block)
+}
+
+// write puts a block in a place, or removes what is there.
+func write(t *testing.T, s auditdynamo.Stored, key dynamo.Key, block []byte) {
+	t.Helper()
 	w := dynamo.Write{Delete: key}
 	if block != nil {
 		w.Put = key.Item()
 		w.Put["block"] = dynamo.Bytes(block)
 	}
-	if err := tab.Client.BatchWrite(context.Background(), tableName, []dynamo.Write{w}); err != nil {
+	if err := s.Client.BatchWrite(context.Background(), tableName, []dynamo.Write{w}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -67,15 +67,20 @@ func (p partition) serialize(id string) []byte {
 	return b
 }
 
+// newDataKeyID draws the id of a data key. Who makes several at once draws
+// all ids before, in order: a simulation then repeats itself.
+func newDataKeyID(random io.Reader) (string, error) {
+	var id [dataKeyIDSize]byte
+	if _, err := io.ReadFull(random, id[:]); err != nil {
+		return "", fmt.Errorf("crypto: draw a data key id: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(id[:]), nil
+}
+
 // newDataKey makes a data key in the first region that can, local first, and
 // wraps it in all others at once. A region that fails, or that is not tried
 // because its breaker is open, has no copy; below minCopies there is no key.
-func (ks *Keyset) newDataKey(ctx context.Context, p partition) (*dataKey, error) {
-	var random [dataKeyIDSize]byte
-	if _, err := io.ReadFull(ks.ring.random, random[:]); err != nil {
-		return nil, fmt.Errorf("crypto: draw a data key id: %w", err)
-	}
-	id := base64.RawURLEncoding.EncodeToString(random[:])
+func (ks *Keyset) newDataKey(ctx context.Context, id string, p partition) (*dataKey, error) {
 	ec := p.context(id)
 	made, at, err := ks.generate(ctx, ec)
 	if err != nil {

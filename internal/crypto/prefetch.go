@@ -270,7 +270,7 @@ func (f *prefetch) next() *stock {
 // before a denial began or ended, is not kept.
 func (f *prefetch) prepare(ctx context.Context, s *stock) {
 	born, decision := f.now(), s.keyset.decisions.Load()
-	k, err := s.keyset.newDataKey(ctx, s.partition)
+	k, err := f.newDataKey(ctx, s)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.making--
@@ -285,6 +285,14 @@ func (f *prefetch) prepare(ctx context.Context, s *stock) {
 		f.stats.Prepared++
 		s.keys = append(s.keys, &prepared{k, born, decision})
 	}
+}
+
+func (f *prefetch) newDataKey(ctx context.Context, s *stock) (*dataKey, error) {
+	id, err := newDataKeyID(f.ring.random)
+	if err != nil {
+		return nil, err
+	}
+	return s.keyset.newDataKey(ctx, id, s.partition)
 }
 
 // sweep drops what is too old, forgets who is idle, shares out what all may

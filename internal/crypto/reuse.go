@@ -111,6 +111,7 @@ func (k *dataKey) clone() *dataKey {
 // slot is a data key that a batch needs, and the values that will share it.
 type slot struct {
 	partition partition
+	id        string // of its data key, where one is to be made
 	values    []int
 	kept
 }
@@ -227,12 +228,18 @@ func (b *batch) takePrepared() (lacking []*slot) {
 
 func (b *batch) fetch(ctx context.Context, slots []*slot) error {
 	ring := b.sealer.ring
+	for _, t := range slots {
+		var err error
+		if t.id, err = newDataKeyID(b.sealer.random); err != nil {
+			return err
+		}
+	}
 	return ring.each(len(slots), func(i int) error {
 		t := slots[i]
 		keys := ring.For(t.partition.tenant)
 		t.decision, t.born = keys.decisions.Load(), b.sealer.now()
 		var err error
-		t.key, err = keys.newDataKey(ctx, t.partition)
+		t.key, err = keys.newDataKey(ctx, t.id, t.partition)
 		return err
 	})
 }

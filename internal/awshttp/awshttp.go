@@ -57,15 +57,30 @@ func NewClient(transport http.RoundTripper) *http.Client {
 // one that was idle turns out closed before anything was sent.
 type InMemory struct{ *http.Client }
 
-// Do sends a request of the SDK, which makes one for each attempt.
+// Do sends a request of the SDK, which makes one for each attempt. It wipes its
+// copy of the body, which may hold a data key, when the first connection tried
+// brings the answer 200: the service has read the body then. Otherwise net/http
+// may still be sending it.
 func (c InMemory) Do(r *http.Request) (*http.Response, error) {
-	if r.Body != nil && r.ContentLength > 0 {
-		body := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, fmt.Errorf("read the request: %w", err)
-		}
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-		r.Body = io.NopCloser(bytes.NewReader(body))
+	if r.Body == nil || r.ContentLength <= 0 {
+		return c.send(r)
 	}
+	body, again := make([]byte, r.ContentLength), false
+	if _, err := io.ReadFull(r.Body, body); err != nil {
+		return nil, fmt.Errorf("read the request: %w", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.GetBody = func() (io.ReadCloser, error) {
+		again = true
+		return io.NopCloser(bytes.NewReader(body)), nil
+	}
+	answer, err := c.send(r)
+	if err == nil && answer.StatusCode == http.StatusOK && !again {
+		clear(body)
+	}
+	return answer, err
+}
+
+func (c InMemory) send(r *http.Request) (*http.Response, error) {
 	return c.Client.Do(r) //nolint:gosec // G704: the SDK made the request, for the configured endpoint
 }

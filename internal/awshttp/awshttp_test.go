@@ -19,33 +19,80 @@ type once struct{ io.Reader }
 
 func (once) Close() error { return nil }
 
-func TestBodyArrivesWholeAndCanBeSentAgain(t *testing.T) {
-	var got string
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		b, _ := io.ReadAll(r.Body)
-		got = string(b)
-	}))
-	defer server.Close()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, once{strings.NewReader("body")})
+// observed sees what net/http is given.
+type observed struct {
+	http.RoundTripper
+	see func(*http.Request)
+}
+
+func (o observed) RoundTrip(r *http.Request) (*http.Response, error) {
+	o.see(r)
+	return o.RoundTripper.RoundTrip(r)
+}
+
+func read(t *testing.T, body func() (io.ReadCloser, error)) string {
+	t.Helper()
+	r, err := body()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// send sends a body that is announced to be of four bytes.
+func send(t *testing.T, transport http.RoundTripper, url, body string) (*http.Request, error) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, once{strings.NewReader(body)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.ContentLength = 4
-	answer, err := awshttp.InMemory{Client: server.Client()}.Do(r)
-	if err != nil {
-		t.Fatal(err)
+	answer, err := awshttp.InMemory{Client: awshttp.NewClient(transport)}.Do(r)
+	if err == nil {
+		_ = answer.Body.Close() // it is empty
 	}
-	_ = answer.Body.Close()
-	again, err := r.GetBody()
-	if err != nil {
-		t.Fatal(err)
+	return r, err
+}
+
+// A body arrives whole, and can be sent again while there is no answer. G4: the
+// copy of it is wiped once it was answered, unless it may still be under way.
+func TestBodyArrivesWholeAndIsWiped(t *testing.T) {
+	status, got := http.StatusOK, ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body) // what is missing shows below
+		got = string(b)
+		w.WriteHeader(status)
+	}))
+	defer server.Close()
+	plain := observed{server.Client().Transport, func(*http.Request) {}}
+	sendsAgain := func(r *http.Request) {
+		if again := read(t, r.GetBody); again != "body" {
+			t.Errorf("sent again, it would be %q", again)
+		}
 	}
-	if b, _ := io.ReadAll(again); got != "body" || string(b) != "body" {
-		t.Error("the body is not what was sent")
+	for name, c := range map[string]struct {
+		status    int
+		transport observed
+		left      string
+	}{
+		"answered":       {http.StatusOK, plain, "\x00\x00\x00\x00"},
+		"refused":        {http.StatusBadRequest, plain, "body"},
+		"on a second go": {http.StatusOK, observed{plain.RoundTripper, sendsAgain}, "body"},
+	} {
+		status, got = c.status, ""
+		r, err := send(t, c.transport, server.URL, "body")
+		if err != nil || got != "body" {
+			t.Errorf("%s: %q arrived, %v", name, got, err)
+		}
+		if left := read(t, r.GetBody); left != c.left {
+			t.Errorf("%s: %q is left of it", name, left)
+		}
 	}
-	r.Body, r.ContentLength = once{strings.NewReader("bo")}, 4
-	if answer, err := (awshttp.InMemory{Client: server.Client()}).Do(r); err == nil {
-		_ = answer.Body.Close()
+	if _, err := send(t, plain, server.URL, "bo"); err == nil {
 		t.Error("a body that ends early was sent")
 	}
 }

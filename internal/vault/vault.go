@@ -174,7 +174,8 @@ func (v *Vault) Start(ctx context.Context) error {
 // Run does the background work of this instance's duties and returns when ctx
 // is done and all of it has ended: credentials, stops, policies, budgets,
 // heartbeats, KMS probes and erase jobs always; data keys ahead for tokenize;
-// erasure, repair and sweeping for repair.
+// erasure, repair and sweeping for repair. The data keys kept for reuse are
+// wiped then: no more requests are expected.
 func (v *Vault) Run(ctx context.Context) {
 	loops := []func(context.Context){v.Keys.Run, v.stops.Run, v.Policies.Run, v.Budgets.Run, v.Ring.Run, v.jobs.run, v.beat}
 	if v.can(CanTokenize) {
@@ -188,6 +189,7 @@ func (v *Vault) Run(ctx context.Context) {
 		wg.Go(func() { loop(ctx) })
 	}
 	wg.Wait()
+	v.Sealer.Close()
 }
 
 // Restored tells the reconciler that a region's KMS answers again: pass it to

@@ -26,7 +26,9 @@ const (
 // extract512 is HKDF-Extract with SHA-512; the salt is at most a block long.
 func extract512(salt, material []byte) [sha512.Size]byte {
 	if fips140.Enabled() {
-		return [sha512.Size]byte(validExtract(sha512.New, salt, material))
+		prk := validExtract(sha512.New, salt, material)
+		defer clear(prk)
+		return [sha512.Size]byte(prk)
 	}
 	return hmac512(salt, material, nil)
 }

@@ -60,7 +60,7 @@ func (k *TenantKeys) SubjectID(subject string) string { return k.subject.text(su
 // of a type, in every region alike.
 func (k *TenantKeys) DeterministicToken(typ string, value secret.Plaintext) [tokenSize]byte {
 	h := k.deterministic.begin()
-	h.field([]byte(typ))
+	h.text(typ)
 	h.field(value.Bytes())
 	return truncate(k.deterministic.end(h))
 }
@@ -78,12 +78,12 @@ type IdempotentInput struct {
 // under an idempotency key.
 func (k *TenantKeys) IdempotentToken(in IdempotentInput) [tokenSize]byte {
 	h := k.idempotent.begin()
-	h.field([]byte(in.Key.Reveal()))
+	h.text(in.Key.Reveal())
 	h.field(binary.BigEndian.AppendUint32(nil, uint32(in.Index)))
-	h.field([]byte(in.Type))
+	h.text(in.Type)
 	h.field(in.Value.Bytes())
-	h.field([]byte(in.Subject))
-	h.field([]byte(in.Expires))
+	h.text(in.Subject)
+	h.text(in.Expires)
 	return truncate(k.idempotent.end(h))
 }
 
@@ -120,7 +120,7 @@ func (k *keyedHash) begin() *input {
 	if !ok {
 		h = &input{mac: hmac.New(sha256.New, k.key.Bytes())}
 	}
-	h.field([]byte(k.use))
+	h.text(k.use)
 	return h
 }
 
@@ -137,7 +137,7 @@ func (k *keyedHash) end(h *input) [sha256.Size]byte {
 // text is the code of one field, printable.
 func (k *keyedHash) text(field string) string {
 	h := k.begin()
-	h.field([]byte(field))
+	h.text(field)
 	sum := k.end(h)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
@@ -147,6 +147,14 @@ func (h *input) field(b []byte) {
 	binary.BigEndian.PutUint32(h.buf[:4], uint32(len(b)))
 	h.mac.Write(h.buf[:4])
 	h.mac.Write(b)
+}
+
+// text is field for a string. HMAC reads bytes; of a token, or what else is
+// secret, there is no second copy afterwards.
+func (h *input) text(s string) {
+	b := []byte(s)
+	h.field(b)
+	clear(b)
 }
 
 func appendField32(dst []byte, s string) []byte {

@@ -2,9 +2,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
-	"errors"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log"
@@ -15,21 +14,20 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-json-experiment/json"
 	"github.com/rs/zerolog"
 
 	"piivault/cmd/vault/internal/tracing"
-	"piivault/internal/audit"
 	"piivault/internal/authz"
+	"piivault/internal/crypto"
+	"piivault/internal/crypto/localkms"
 	"piivault/internal/httpapi"
 	"piivault/internal/httpapi/apitest"
-	"piivault/internal/secret"
 	"piivault/internal/sim"
-	"piivault/internal/store"
 	"piivault/internal/vault"
 	"piivault/test/scan"
 )
@@ -39,133 +37,28 @@ const (
 	canaryFaulty = "canary-of-nowhere-91b7" // of what is sent where no value belongs
 )
 
-// canaryFaults are the failures that are injected, one at a time.
-type canaryFaults struct{ store, hang, log, counters, panics atomic.Bool }
-
-var errCanaryFault = errors.New("an injected fault")
-
-type canaryStore struct {
-	store.Store
-	on *canaryFaults
-}
-
-func (s canaryStore) fail(ctx context.Context) error {
-	if s.on.hang.Load() {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	if s.on.store.Load() {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, errCanaryFault)
-	}
-	return nil
-}
-
-func (s canaryStore) Read(ctx context.Context, refs []store.Ref) ([]store.State, error) {
-	if err := s.fail(ctx); err != nil {
-		return nil, err
-	}
-	return s.Store.Read(ctx, refs)
-}
-
-func (s canaryStore) Insert(ctx context.Context, records []store.New) ([]store.Outcome, error) {
-	if err := s.fail(ctx); err != nil {
-		return nil, err
-	}
-	return s.Store.Insert(ctx, records)
-}
-
-type canaryLog struct {
-	audit.Log
-	on *canaryFaults
-}
-
-func (l canaryLog) Append(entries []audit.Entry) audit.Pending {
-	return canaryPending{l.Log.Append(entries), l.on}
-}
-
-type canaryPending struct {
-	audit.Pending
-	on *canaryFaults
-}
-
-func (p canaryPending) Wait(ctx context.Context) (audit.Receipt, error) {
-	receipt, err := p.Pending.Wait(ctx)
-	if p.on.log.Load() {
-		return audit.Receipt{}, fmt.Errorf("%w: %w", audit.ErrUnavailable, errCanaryFault)
-	}
-	return receipt, err
-}
-
-// canaryCounters grant all that is asked for.
-type canaryCounters struct{ on *canaryFaults }
-
-func (c canaryCounters) fault() error {
-	if c.on.counters.Load() {
-		return errCanaryFault
-	}
-	return nil
-}
-
-func (c canaryCounters) Take(_ context.Context, _ authz.Counter, n, _ int64) (authz.Taken, error) {
-	return authz.Taken{Units: n}, c.fault()
-}
-
-func (c canaryCounters) Now(context.Context) (time.Time, error) { return time.Now(), c.fault() }
-
-func (c canaryCounters) Used(context.Context, authz.Counter) (int64, error) { return 0, c.fault() }
-
-func (c canaryCounters) Mark(context.Context, authz.Member, authz.Windows) (authz.Windows, error) {
-	return authz.Windows{}, c.fault()
-}
-
-func (c canaryCounters) Marked(context.Context, authz.Member) (authz.Windows, error) {
-	return authz.Windows{}, c.fault()
-}
-
-// canaryVault panics with what it was sent.
-type canaryVault struct {
-	httpapi.Vault
-	on *canaryFaults
-}
-
-func (v canaryVault) Tokenize(ctx context.Context, c vault.Call, req vault.TokenizeRequest) ([]vault.Tokenized, error) {
-	if v.on.panics.Load() {
-		panic(fmt.Errorf("value %s", req.Items[0].Value.Bytes()))
-	}
-	return v.Vault.Tokenize(ctx, c, req)
-}
-
-func (v canaryVault) Detokenize(ctx context.Context, c vault.Call, req vault.DetokenizeRequest) (vault.DetokenizeResult, error) {
-	out, err := v.Vault.Detokenize(ctx, c, req)
-	if v.on.panics.Load() {
-		panic(append([]vault.Revealed{}, out.Items...))
-	}
-	return out, err
-}
-
-func (v canaryVault) Inspect(ctx context.Context, c vault.Call, tokens []secret.Text) ([]vault.Inspected, error) {
-	if v.on.panics.Load() {
-		panic(tokens[0].Reveal())
-	}
-	return v.Vault.Inspect(ctx, c, tokens)
-}
-
 // canaries is a vault and everything that comes out of it.
 type canaries struct {
-	t      *testing.T
-	on     canaryFaults
-	world  *sim.World
-	server *httptest.Server
-	tracer *tracing.Tracer
-	key    string
-	tokens []string
+	t       *testing.T
+	on      canaryFaults
+	kms     []*localkms.KMS // by region
+	own     []crypto.TenantRegions
+	ring    *crypto.Ring // of the region that serves
+	world   *sim.World
+	server  *httptest.Server
+	tracer  *tracing.Tracer
+	sent    map[string]int // requests by fault
+	routes  map[string]int // by operation
+	queries int            // requests with a parameter in the query
+	key     string
+	tokens  []string
+	spare   string // id of a key that requests may revoke
 
 	mu       sync.Mutex // guards what follows
 	logs     bytes.Buffer
 	traces   bytes.Buffer
-	refusals bytes.Buffer   // headers and bodies of all answers but 2xx
-	statuses map[int]int    // of answers
-	sent     map[string]int // by fault
+	refusals bytes.Buffer // headers and bodies of all answers but 2xx
+	statuses map[int]int  // of answers
 }
 
 // guarded writes to one of the buffers.
@@ -184,12 +77,13 @@ func (g guarded) Write(p []byte) (int, error) {
 // every route while everything fails in turn, and is in no log, metric, trace,
 // panic, refusal, audit entry or file. One that is planted in each is found.
 func TestG4CanaryIsNowhere(t *testing.T) {
-	c := &canaries{t: t, statuses: map[int]int{}, sent: map[string]int{}}
+	c := &canaries{t: t, statuses: map[int]int{}, sent: map[string]int{}, routes: map[string]int{}}
 	dir := t.TempDir()
 	sink := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(guarded{c, &c.traces}, r.Body) // what is missing shows below
 	}))
 	defer sink.Close()
+	c.makeKeys(dir)
 	metrics := c.open(dir, sink.URL)
 	c.prepare()
 	for _, f := range []struct {
@@ -201,9 +95,12 @@ func TestG4CanaryIsNowhere(t *testing.T) {
 		{"timeout", c.on.hang.Store},
 		{"audit", c.on.log.Store},
 		{"counters", c.on.counters.Store},
+		{"control", c.on.control.Store},
 		{"panics", c.on.panics.Store},
-		{"kms down", func(on bool) { c.kms(on, "down") }},
-		{"kms denied", func(on bool) { c.kms(on, "denied") }},
+		{"kms down", func(on bool) { c.fault(on, localkms.Down) }},
+		{"kms denied", func(on bool) { c.fault(on, localkms.Denied) }},
+		{"tenant's key", c.disable},
+		{"stopped", c.stop},
 	} {
 		f.set(true)
 		c.push(f.name)
@@ -229,8 +126,11 @@ func TestG4CanaryIsNowhere(t *testing.T) {
 		}
 	}
 	c.files(scanner, dir)
-	t.Logf("requests by fault %v; answers by status %v; bytes looked at: %d logs, %d traces, %d metrics, %d refusals, %d entries",
-		c.sent, c.statuses, len(places["logs"]), len(places["traces"]), len(places["metrics"]), len(places["refusals"]), len(places["entries"]))
+	if c.queries == 0 {
+		t.Error("no canary was in a query")
+	}
+	t.Logf("%d operations, %d requests with a query; requests by fault %v; answers by status %v; bytes looked at: %d logs, %d traces, %d metrics, %d refusals, %d entries",
+		len(c.routes), c.queries, c.sent, c.statuses, len(places["logs"]), len(places["traces"]), len(places["metrics"]), len(places["refusals"]), len(places["entries"]))
 }
 
 // open starts a world whose first region serves.
@@ -240,13 +140,18 @@ func (c *canaries) open(dir, sink string) *metrics {
 	world, err := sim.Open(c.t.Context(), sim.Config{
 		Dir: dir, Regions: devRegions(), Logger: logger,
 		Wrap: func(region string, cfg *vault.Config) {
+			ring := c.useRing(region, cfg)
 			if region != devRegions()[0] {
 				return
 			}
+			c.ring = ring
 			cfg.Budgets = authz.NewBudgets(authz.BudgetsConfig{
 				Counters: canaryCounters{&c.on}, Limits: authz.DefaultLimits(), Now: time.Now, Logger: logger, Share: authz.Share{Of: 1},
 			})
 			cfg.Store, cfg.Log = canaryStore{cfg.Store, &c.on}, canaryLog{cfg.Log, &c.on}
+			for i := range cfg.Controls { // in place: its Keys has the same list
+				cfg.Controls[i].Control = canaryControl{cfg.Controls[i].Control, &c.on}
+			}
 			traced(region, cfg)
 		},
 	})
@@ -284,7 +189,9 @@ func (c *canaries) prepare() {
 		c.t.Fatal(err)
 	}
 	c.key = root.Reveal()
-	var made struct{ Key string }
+	var made struct{ ID, Key string }
+	c.must("/v1/keys", `{"name":"spare","roles":["reader"]}`, &made)
+	c.spare = made.ID
 	c.must("/v1/keys", `{"name":"canaries","roles":["admin","writer","reader","eraser","auditor","operator"]}`, &made)
 	c.key = made.Key
 	var kept tokens
@@ -307,23 +214,18 @@ func (c *canaries) must(path, body string, into any) {
 	}
 }
 
-func (c *canaries) kms(on bool, position string) {
-	if !on {
-		position = "up"
-	}
-	for _, region := range devRegions() {
-		if err := c.world.Set(sim.Fault{Region: region, KMS: position}); err != nil {
-			c.t.Error(err)
-		}
-	}
-}
-
 // push sends everything, of several connections at once.
 func (c *canaries) push(fault string) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for path, item := range apitest.Load(c.t).Paths.Map() {
-		for method := range item.Operations() {
+		for method, operation := range item.Operations() {
+			c.routes[method+" "+path]++
+			for _, query := range queries(operation) {
+				c.sent[fault]++
+				c.queries++
+				wg.Go(func() { c.send(method, path+"?"+query, "", nil) })
+			}
 			for _, body := range c.bodies(path) {
 				c.sent[fault]++
 				wg.Go(func() { c.send(method, path, body, nil) })
@@ -331,6 +233,7 @@ func (c *canaries) push(fault string) {
 			for name, value := range map[string]string{
 				"Authorization": "Bearer " + canaryFaulty, "Idempotency-Key": canaryFaulty, "Content-Type": canaryFaulty,
 				"Traceparent": canaryFaulty, "X-Request-Id": canaryFaulty, "Cookie": canaryFaulty,
+				"User-Agent": canaryFaulty, "X-Forwarded-For": canaryFaulty,
 			} {
 				c.sent[fault]++
 				wg.Go(func() { c.send(method, path+"?q="+canaryFaulty, canaryBatch(), http.Header{name: {value}}) })
@@ -338,6 +241,19 @@ func (c *canaries) push(fault string) {
 		}
 	}
 	wg.Go(func() { c.send(http.MethodGet, "/"+canaryFaulty, "", nil) })
+}
+
+// queries are canaries in each query parameter of an operation: alone, and
+// where a cursor has its place in a table.
+func queries(of *openapi3.Operation) (queries []string) {
+	for _, p := range of.Parameters {
+		if p.Value.In == openapi3.ParameterInQuery {
+			for _, value := range []string{canaryFaulty, canaryValue, "0." + canaryFaulty, "0." + base64.RawURLEncoding.EncodeToString([]byte(canaryFaulty))} {
+				queries = append(queries, p.Value.Name+"="+value)
+			}
+		}
+	}
+	return queries
 }
 
 // bodies are sound ones where the path has one, and malformed ones.
@@ -349,7 +265,8 @@ func (c *canaries) bodies(path string) []string {
 		`{"items":[{"type":"text","value":"` + canaryValue + `\ud800"}]}`, "{\"items\":[{\"value\":\"" + canaryValue + "\xff\"}]}",
 		`{"items":[{"value":"` + canaryValue + `","value":"` + canaryValue + `"}]}`,
 		strings.Repeat(`[`, 40) + f + strings.Repeat(`]`, 40), `{"items":[{"token":` + f + `}],"purpose":"p","reveal":` + f + `}`,
-		`{"items":[{"token":` + f + `,"reveal":` + f + `}],"purpose":"p"}`, `{"roles":[` + f + `],"name":"n"}`, `{"id":` + f + `}`,
+		`{"items":[{"token":` + f + `,"reveal":` + f + `}],"purpose":"p"}`, `{"roles":[` + f + `],"name":"n"}`, `{"id":` + f + `}`, `{"job":` + f + `}`,
+		`{"items":[{"token":` + f + `}]}`, `{"items":[{"token":` + f + `}],"purpose":"p"}`,
 		`{"cursor":` + f + `,"token":` + f + `}`, `{"actor":` + f + `,"subject_id":` + f + `}`, `{"scope":` + f + `,"reason":"r"}`,
 	}
 	switch list := `[{"token":"` + strings.Join(c.tokens, `"},{"token":"`) + `"}]`; path {
@@ -363,6 +280,10 @@ func (c *canaries) bodies(path string) []string {
 		bodies = append(bodies, `{"subject_id":"`+canaryFaulty+`"}`)
 	case "/v1/audit/query":
 		bodies = append(bodies, `{"token":"`+c.tokens[0]+`"}`, `{"subject_id":"`+canaryValue+`"}`)
+	case "/v1/keys":
+		bodies = append(bodies, `{"name":"made","roles":["reader"]}`)
+	case "/v1/keys/show", "/v1/keys/revoke", "/v1/keys/rotate", "/v1/keys/suspend", "/v1/keys/reinstate":
+		bodies = append(bodies, `{"id":"`+c.spare+`"}`)
 	}
 	return bodies
 }
@@ -402,7 +323,7 @@ func (c *canaries) close(m *metrics) map[string][]byte {
 	if err := c.world.Regions[0].Reindex(); err != nil {
 		c.t.Fatal(err)
 	}
-	_, entries := c.send(http.MethodPost, "/v1/audit/query", `{"limit":1000}`, nil)
+	entries := c.entries()
 	scraped := httptest.NewRecorder()
 	m.handler().ServeHTTP(scraped, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	c.server.Close()
@@ -412,6 +333,24 @@ func (c *canaries) close(m *metrics) map[string][]byte {
 	}
 	return map[string][]byte{
 		"logs": c.logs.Bytes(), "traces": c.traces.Bytes(), "refusals": c.refusals.Bytes(), "entries": entries, "metrics": scraped.Body.Bytes(),
+	}
+}
+
+// entries are all pages of the tenant's audit entries.
+func (c *canaries) entries() (all []byte) {
+	c.t.Helper()
+	for body := `{"limit":1000}`; ; {
+		var next struct {
+			Cursor string `json:"next_cursor"`
+		}
+		_, page := c.send(http.MethodPost, "/v1/audit/query", body, nil)
+		if err := json.Unmarshal(page, &next); err != nil {
+			c.t.Fatal(err)
+		}
+		if all = append(all, page...); next.Cursor == "" {
+			return all
+		}
+		body = `{"limit":1000,"cursor":"` + next.Cursor + `"}`
 	}
 }
 

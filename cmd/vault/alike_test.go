@@ -4,12 +4,15 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +28,9 @@ import (
 // deniedType is what the policies of newAlike let nobody see.
 const deniedType = "address"
 
+// freshName is the name of keys that may not erase that type either.
+const freshName = "fresh"
+
 // alike is a served world with a token of every kind that is refused.
 type alike struct {
 	t       testing.TB
@@ -32,7 +38,10 @@ type alike struct {
 	handler http.Handler
 	root    string
 	tokens  map[string]string // by kind
+	clock   atomic.Int64      // Unix ns; tests move it
 }
+
+func (a *alike) now() time.Time { return time.Unix(0, a.clock.Add(1000)) }
 
 func newAlike(tb testing.TB) *alike {
 	tb.Helper()
@@ -41,8 +50,9 @@ func newAlike(tb testing.TB) *alike {
 		tb.Fatal(err)
 	}
 	a := &alike{t: tb, tokens: map[string]string{}}
+	a.clock.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano())
 	if a.world, err = sim.Open(tb.Context(), sim.Config{
-		Dir: tb.TempDir(), Regions: devRegions(), Logger: zerolog.Nop(), ErasureQuiet: time.Millisecond,
+		Dir: tb.TempDir(), Regions: devRegions(), Now: a.now, Logger: zerolog.Nop(), ErasureQuiet: time.Millisecond,
 		Wrap: func(_ string, cfg *vault.Config) { cfg.Policies = policies },
 	}); err != nil {
 		tb.Fatal(err)
@@ -52,7 +62,7 @@ func newAlike(tb testing.TB) *alike {
 			tb.Error(err)
 		}
 	})
-	if a.handler, err = httpapi.New(httpapi.Config{Vault: a.world.Regions[0].Vault, Logger: zerolog.Nop(), Now: time.Now, Random: rand.Reader}); err != nil {
+	if a.handler, err = httpapi.New(httpapi.Config{Vault: a.world.Regions[0].Vault, Logger: zerolog.Nop(), Now: a.now, Random: rand.Reader}); err != nil {
 		tb.Fatal(err)
 	}
 	root, err := a.world.Bootstrap(tb.Context())
@@ -60,18 +70,26 @@ func newAlike(tb testing.TB) *alike {
 		tb.Fatal(err)
 	}
 	a.root = root.Reveal()
-	var made tokens
-	a.must("/v1/tokenize", a.root, `{"items":[{"type":"`+deniedType+`","value":"1 Some Street"},{"type":"`+deniedType+`","value":"2 Some Street"}]}`, &made)
-	a.tokens["denied"], a.tokens["erased"] = made.Items[0].Token, made.Items[1].Token
-	a.must("/v1/erase", a.root, `{"items":[{"token":"`+made.Items[1].Token+`"}]}`, nil)
-	parts := strings.Split(made.Items[0].Token, ".")
+	a.tokens["denied"], a.tokens["erased"] = a.keep(`"type":"`+deniedType+`","value":"1 Some Street"`), a.keep(`"type":"`+deniedType+`","value":"2 Some Street"`)
+	a.tokens["expired"] = a.keep(`"type":"` + deniedType + `","value":"4 Some Street","expires_at":"2026-03-01T13:00:00Z"`)
+	a.clock.Add(int64(2 * time.Hour))
+	a.must("/v1/erase", a.root, `{"items":[{"token":"`+a.tokens["erased"]+`"}]}`, nil)
+	parts := strings.Split(a.tokens["denied"], ".")
 	parts[3] = rand.Text() + "AAAAAA" // as many letters as 24 bytes have
 	a.tokens["unknown"] = strings.Join(parts, ".")
 	a.tokens["another tenant's"] = a.elsewhere()
 	return a
 }
 
-// alikePolicies are the default set and one that denies by attribute.
+// keep tokenizes one item, with every right.
+func (a *alike) keep(item string) string {
+	a.t.Helper()
+	var made tokens
+	a.must("/v1/tokenize", a.root, `{"items":[{`+item+`}]}`, &made)
+	return made.Items[0].Token
+}
+
+// alikePolicies are the default set and two that deny by attribute.
 func alikePolicies(tb testing.TB) string {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -95,6 +113,8 @@ func alikePolicies(tb testing.TB) string {
 	}
 	put("denied.cedar", `@id("denied")
 forbid (principal, action in [Action::"detokenize", Action::"inspect"], resource) when { resource.type == "`+deniedType+`" };
+@id("denied.erase")
+forbid (principal, action == Action::"erase", resource is Type) when { resource.type == "`+deniedType+`" && principal.name == "`+freshName+`" };
 `)
 	return dir
 }
@@ -142,56 +162,97 @@ func (a *alike) must(path, key, body string, into any) {
 
 // freshKey is a key that has spent nothing, so that what is left of its
 // budgets is the same for every kind.
-func (a *alike) freshKey() string {
+func (a *alike) freshKey(name string) string {
 	a.t.Helper()
 	var made struct{ Key string }
-	a.must("/v1/keys", a.root, `{"name":"fresh","roles":["reader","writer"]}`, &made)
+	a.must("/v1/keys", a.root, `{"name":"`+name+`","roles":["reader","writer","eraser"]}`, &made)
 	return made.Key
 }
 
-// What differs between any two answers: their request's id, and where its entry is in the log.
-var unlike = regexp.MustCompile(`"request_id":"[^"]*"|"first_index":\d+`)
+// What differs between any two answers: their request's id, where its entry is
+// in the log, and the id of an erasure.
+var unlike = regexp.MustCompile(`"request_id":"[^"]*"|"first_index":\d+|"job":"[^"]*"`)
 
-// What is denied by attributes, unknown, erased or another tenant's is
-// answered the same, byte for byte, headers too: a token tells nothing to one
-// who may not have its value (design §3).
+// compare asks the same about a token of each kind, and holds the answers
+// against that for an unknown one, byte for byte, headers too.
+func (a *alike) compare(t *testing.T, path, want string, kinds []string, ask func(token string) (key, body string)) {
+	t.Helper()
+	answers := map[string]string{}
+	for _, kind := range kinds {
+		key, body := ask(a.tokens[kind])
+		w := a.ask(path, key, body)
+		text := unlike.ReplaceAllString(w.Body.String(), "")
+		for _, header := range []string{"X-Request-Id", "Content-Length"} { // an index has more digits than another
+			w.Header().Del(header)
+		}
+		answers[kind] = fmt.Sprintln(w.Code, w.Header()) + text
+	}
+	if !strings.Contains(answers["unknown"], want) {
+		t.Errorf("an unknown token is answered %s", answers["unknown"])
+	}
+	for kind, got := range answers {
+		if got != answers["unknown"] {
+			t.Errorf("%s is answered\n%s\nand unknown\n%s", kind, got, answers["unknown"])
+		}
+	}
+}
+
+// What is denied by attributes, unknown, erased, expired or another tenant's is
+// answered the same: a token tells nothing to one who may not have its value
+// (design §3), alone or beside one that is answered.
 func TestRefusedTokensAreAnsweredAlike(t *testing.T) {
 	a := newAlike(t)
-	for name, q := range map[string]struct{ path, body string }{
-		"detokenize":           {"/v1/detokenize", `{"purpose":"p","items":[{"token":"%s"}]}`},
-		"detokenize masked":    {"/v1/detokenize", `{"purpose":"p","items":[{"token":"%s","reveal":"masked"}]}`},
-		"detokenize, continue": {"/v1/detokenize", `{"purpose":"p","on_error":"continue","items":[{"token":"%s"}]}`},
-		"inspect":              {"/v1/inspect", `{"items":[{"token":"%s"}]}`},
-		"explain":              {"/v1/inspect", `{"explain":true,"items":[{"token":"%s"}]}`},
+	readable := `{"token":"` + a.keep(`"type":"email","value":"ann@example.com"`) + `"},`
+	all := slices.Collect(maps.Keys(a.tokens))
+	for name, q := range map[string]struct{ path, before, item string }{
+		"detokenize":                  {"/v1/detokenize", `{"purpose":"p","items":[`, ``},
+		"detokenize masked":           {"/v1/detokenize", `{"purpose":"p","items":[`, `,"reveal":"masked"`},
+		"detokenize, continue":        {"/v1/detokenize", `{"purpose":"p","on_error":"continue","items":[`, ``},
+		"detokenize, batch":           {"/v1/detokenize", `{"purpose":"p","items":[` + readable, ``},
+		"detokenize, batch, continue": {"/v1/detokenize", `{"purpose":"p","on_error":"continue","items":[` + readable, `,"reveal":"masked"`},
+		"inspect":                     {"/v1/inspect", `{"items":[`, ``},
+		"inspect, batch":              {"/v1/inspect", `{"items":[` + readable, ``},
+		"explain":                     {"/v1/inspect", `{"explain":true,"items":[`, ``},
+		"explain, batch":              {"/v1/inspect", `{"explain":true,"items":[` + readable, ``},
 	} {
 		t.Run(name, func(t *testing.T) {
-			answers := map[string]string{}
-			for kind, token := range a.tokens {
-				key := a.freshKey()
-				if name == "explain" {
+			a.compare(t, q.path, "not_found", all, func(token string) (key, body string) {
+				key = a.freshKey(freshName)
+				if strings.Contains(q.before, "explain") {
 					key = a.root
 				}
-				w := a.ask(q.path, key, fmt.Sprintf(q.body, token))
-				w.Header().Del("X-Request-Id")
-				answers[kind] = fmt.Sprintln(w.Code, w.Header()) + unlike.ReplaceAllString(w.Body.String(), "")
-			}
-			if want := answers["unknown"]; !strings.Contains(want, "not_found") {
-				t.Errorf("an unknown token is answered %s", want)
-			}
-			for kind, got := range answers {
-				if got != answers["unknown"] {
-					t.Errorf("%s is answered\n%s\nand unknown\n%s", kind, got, answers["unknown"])
-				}
-			}
+				return key, q.before + `{"token":"` + token + `"` + q.item + `}]}`
+			})
 		})
+	}
+}
+
+// An erasure that is not allowed tells nothing of what a token stands for. One
+// that is allowed tells how many records it ended, and of those that were none
+// nothing else.
+func TestErasuresAreAnsweredAlike(t *testing.T) {
+	erase := func(a *alike, name string, batch bool) func(string) (string, string) {
+		return func(token string) (key, body string) {
+			before := ""
+			if batch {
+				before = `{"token":"` + a.keep(`"type":"email","value":"ann@example.com"`) + `"},`
+			}
+			return a.freshKey(name), `{"items":[` + before + `{"token":"` + token + `"}]}`
+		}
+	}
+	for _, batch := range []bool{false, true} {
+		a := newAlike(t)
+		a.compare(t, "/v1/erase", "forbidden", slices.Collect(maps.Keys(a.tokens)), erase(a, freshName, batch))
+		want := map[bool]string{false: `"erased":0`, true: `"erased":1`}[batch]
+		a.compare(t, "/v1/erase", want, []string{"unknown", "erased", "another tenant's"}, erase(a, "eraser", batch))
 	}
 }
 
 // The entries tell apart what the answers do not.
 func TestEntriesTellRefusalsApart(t *testing.T) {
 	a := newAlike(t)
-	for kind, outcome := range map[string]string{"denied": "denied", "erased": "erased", "unknown": "not_found", "another tenant's": "not_found"} {
-		key := a.freshKey()
+	for kind, outcome := range map[string]string{"denied": "denied", "erased": "erased", "expired": "expired", "unknown": "not_found", "another tenant's": "not_found"} {
+		key := a.freshKey(freshName)
 		a.ask("/v1/detokenize", key, `{"purpose":"p","items":[{"token":"`+a.tokens[kind]+`"}]}`)
 		if err := a.world.Regions[0].Reindex(); err != nil {
 			t.Fatal(err)

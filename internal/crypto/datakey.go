@@ -1,12 +1,14 @@
 package crypto
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 
 	"piivault/internal/secret"
@@ -48,6 +50,10 @@ func (k *dataKey) degraded() bool { return len(k.missing) > 0 }
 
 // partition is what a data key may be shared within.
 type partition struct{ tenant, typ string }
+
+func (p partition) compare(o partition) int {
+	return cmp.Or(strings.Compare(p.tenant, o.tenant), strings.Compare(p.typ, o.typ))
+}
 
 func (p partition) context(id string) map[string]string {
 	return map[string]string{contextKey: id, contextTenant: p.tenant, contextType: p.typ}

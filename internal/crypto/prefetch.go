@@ -2,7 +2,9 @@ package crypto
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -302,7 +304,8 @@ func (f *prefetch) sweep() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var wishes float64
-	for p, s := range f.stocks {
+	for _, p := range slices.SortedFunc(maps.Keys(f.stocks), partition.compare) { // who is queued first is not chance's
+		s := f.stocks[p]
 		f.dropLocked(s, now)
 		if now.Sub(s.last) >= lookahead && len(s.keys)+s.making == 0 && !s.queued && s.useAt(now) < 1 {
 			delete(f.stocks, p)

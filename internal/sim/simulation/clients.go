@@ -54,7 +54,15 @@ type operation struct {
 	secret  []string // regions with a copy of the tenant's secret in its region's table then
 	moved   bool     // tamper: the message was put in another's place
 	raid    *raid    // attack
+
+	parts  []*operation // a batch's items; what they share is the batch's
+	batch  *operation   // whose item this is
+	abort  bool         // of a batch: all or nothing
+	spoilt bool         // of a batch: it ends with an item that is refused
 }
+
+// actor is who an operation is for what it waits for.
+func (op *operation) actor() string { return fmt.Sprintf("%s op %d", op.on.name, op.id) }
 
 // outcome is how it ended, as the client sees it.
 type outcome struct {
@@ -67,6 +75,7 @@ type outcome struct {
 	entries  int
 	complete bool
 	at       time.Time
+	items    []item // of a batch
 }
 
 // code is the stable code of an error.
@@ -117,11 +126,14 @@ func (w *World) begin() {
 // such at a time: two that waited for the same units would go on together, in
 // an order that is nobody's choice.
 func (op *operation) spends() bool {
+	if slices.ContainsFunc(op.parts, (*operation).spends) {
+		return true
+	}
 	switch op.kind {
 	case detokenize, tamper, attack, inspect:
 		return true
 	case tokenize:
-		return op.typ == "login" // deterministic: a guess
+		return op.typ == login // deterministic: a guess
 	case eraseToken, eraseWhole:
 	}
 	return false
@@ -152,13 +164,16 @@ func (w *World) launch(op *operation) {
 		patience = w.upTo(3 * time.Second)
 	}
 	op.begun, op.warm, op.secret = time.Now(), op.on.warm, w.oracle.secretCopies(op.on.region)
+	for _, p := range op.parts {
+		p.begun, p.warm, p.secret = op.begun, op.warm, op.secret
+	}
 	op.on.busy++
 	if op.spends() {
 		op.on.spending++
 	}
 	w.tracef("%s op %d %s", op.on.name, op.id, op.describe())
 	w.running.Go(func() {
-		ctx, cancel := context.WithTimeout(as(w.life, fmt.Sprintf("%s op %d", op.on.name, op.id)), patience)
+		ctx, cancel := context.WithTimeout(as(w.life, op.actor()), patience)
 		defer cancel()
 		if op.kind == tamper {
 			ctx = context.WithValue(ctx, movedKey{}, op)
@@ -171,6 +186,9 @@ func (w *World) launch(op *operation) {
 }
 
 func (op *operation) describe() string {
+	if len(op.parts) > 0 {
+		return op.describeParts()
+	}
 	text := string(op.kind)
 	if op.raid != nil {
 		text += fmt.Sprintf(" by %s, %s of %v", op.raid.thief, op.raid.reveal, op.raid.held)
@@ -189,6 +207,10 @@ func (op *operation) describe() string {
 
 func (w *World) perform(ctx context.Context, o *outcome) {
 	op, v, c := o.op, o.op.on.vault, w.call(o.op)
+	if len(op.parts) > 0 {
+		w.performBatch(ctx, o)
+		return
+	}
 	switch op.kind {
 	case tokenize:
 		var out []vault.Tokenized

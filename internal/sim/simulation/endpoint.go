@@ -135,21 +135,10 @@ func (c *call) failure(v verdict) error {
 
 // conclude applies a verdict.
 func (w *World) conclude(c *call, v verdict) {
-	var err error
-	switch v {
-	case unanswered:
+	if v == unanswered {
 		return
-	case answered:
-		err = c.do(whole)
-	case failedApplied:
-		_ = c.do(whole)
-		err = c.failure(v)
-	case failedInPart:
-		_ = c.do(func(int) bool { return w.oneIn(2) })
-		err = c.failure(v)
-	default:
-		err = c.failure(v)
 	}
+	err := w.apply(c, v)
 	note := ""
 	if c.orphan.Load() {
 		note = " (late)"
@@ -159,4 +148,29 @@ func (w *World) conclude(c *call, v verdict) {
 	}
 	w.tracef("%s: %s%s", w.short(c.name), v, note)
 	w.finish(c, err)
+	for _, other := range w.waiting() {
+		if other.twin(c) {
+			w.finish(other, w.apply(other, v))
+		}
+	}
+}
+
+// twin reports a read that cannot be told from another by the same caller: of
+// two messages of a batch that share a key copy. What becomes of one becomes of
+// both, since which is which would be nobody's choice.
+func (c *call) twin(other *call) bool {
+	return !c.write && c.to != nil && c.name == other.name && c.step == other.step
+}
+
+func (w *World) apply(c *call, v verdict) error {
+	switch v {
+	case answered:
+		return c.do(whole)
+	case failedApplied:
+		_ = c.do(whole)
+	case failedInPart:
+		_ = c.do(func(int) bool { return w.oneIn(2) })
+	case unanswered, failed, refusedThrottl, refusedDenied, refusedDisabled:
+	}
+	return c.failure(v)
 }

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -23,8 +24,21 @@ func (o *oracle) judge(out *outcome) {
 	if lost {
 		code = "crashed"
 	}
-	o.counts[string(op.kind)+" "+code]++
+	o.counts[op.name()+" "+code]++
 	o.w.tracef("%s op %d %s: %s", op.on.name, op.id, op.describe(), code)
+	if out.err == nil && !lost {
+		op.on.warm = true
+	}
+	if len(op.parts) > 0 {
+		o.judgeBatch(out, lost)
+		return
+	}
+	o.judgeItem(out, code, lost)
+}
+
+// judgeItem judges an operation of one item, or one of a batch's.
+func (o *oracle) judgeItem(out *outcome, code string, lost bool) {
+	op := out.op
 	defer func() {
 		if op.held != nil && op.kind != tamper && op.kind != inspect {
 			o.events = append(o.events, event{op.held, op.on.region, op.kind, code, op.begun, out.at})
@@ -35,9 +49,6 @@ func (o *oracle) judge(out *outcome) {
 			op.try.ended = out.at.Add(lateWrites)
 		}
 		return
-	}
-	if out.err == nil {
-		op.on.warm = true
 	}
 	switch op.kind {
 	case tokenize:
@@ -117,7 +128,7 @@ func (e *erasure) final() bool { return e.held != nil && !e.held.forever }
 // judgeRefusal: with any KMS reachable, no write is refused (G2).
 func (o *oracle) judgeRefusal(out *outcome) {
 	op := out.op
-	if !op.patient || !o.calm(op) || !o.entered(op) || !o.secondReachable(op) {
+	if errors.Is(out.err, errAborted) || !op.patient || !o.calm(op) || !o.entered(op) || !o.secondReachable(op) {
 		return
 	}
 	if !slices.ContainsFunc(o.w.members(op.on.epoch), func(r *region) bool { return o.reaches(op, r.kms) }) {
@@ -129,7 +140,7 @@ func (o *oracle) judgeRefusal(out *outcome) {
 			return
 		}
 	case "unavailable":
-		if op.held != nil && o.endangered(op.held, op.begun) {
+		if slices.ContainsFunc(op.siblings(), func(p *operation) bool { return p.held != nil && o.endangered(p.held, p.begun) }) {
 			return
 		}
 	}
@@ -182,7 +193,7 @@ func (o *oracle) judgeRead(out *outcome) {
 		o.judgeShown(out)
 		return
 	}
-	if !op.patient || !o.calm(op) || !o.entered(op) || !o.expected(op) {
+	if errors.Is(out.err, errAborted) || !op.patient || !o.calm(op) || !o.entered(op) || !o.expected(op) {
 		return
 	}
 	if out.code() == "over_budget" && !slices.Contains(o.w.members(1), op.on.region) {

@@ -75,16 +75,17 @@ type oracle struct {
 	counts     map[string]int
 	violations []string
 	events     []event
-	ring       *crypto.Ring    // of all regions that ever are in one
-	rings      []*crypto.Ring  // by epoch, from 1
-	lagged     time.Time       // when replication last lagged for longer than erasure assumes
-	written    map[string]bool // region, record and generation of every R that was ever there
+	ring       *crypto.Ring               // of all regions that ever are in one
+	rings      []*crypto.Ring             // by epoch, from 1
+	lagged     time.Time                  // when replication last lagged for longer than erasure assumes
+	wrote      map[string]bool            // by operation: it has written records
+	first      map[dynamo.Key]dynamo.Item // records as they were inserted
 }
 
 func newOracle(w *World) *oracle {
 	return &oracle{
 		w: w, pool: map[string]*held{}, jobs: map[string]*job{}, logs: map[string]*auditLog{}, counts: map[string]int{},
-		written: map[string]bool{},
+		wrote: map[string]bool{}, first: map[dynamo.Key]dynamo.Item{},
 	}
 }
 
@@ -165,11 +166,19 @@ func (o *oracle) draw(op *operation) {
 	switch {
 	case n < 45 || len(o.held) == 0:
 		op.kind = tokenize
+		if w.oneIn(3) {
+			o.drawBatch(op)
+			return
+		}
 		o.drawValue(op)
 		o.keepHome(op)
 		return
 	case n < 80:
 		op.kind = detokenize
+		if w.oneIn(3) {
+			o.drawBatch(op)
+			return
+		}
 	case n < 85:
 		op.kind = inspect
 	case n < 92:
@@ -192,13 +201,18 @@ func (o *oracle) draw(op *operation) {
 // keepHome lets every third token live in one region only.
 func (o *oracle) keepHome(op *operation) {
 	h := op.held
-	if h == nil || h.id%3 != 0 || len(h.attempts) == 0 || h.attempts[0].on == op.on.region {
+	if h.livesIn(op.on.region) {
 		return
 	}
 	at := slices.IndexFunc(h.attempts[0].on.instances, func(i *instance) bool { return i.ready && i.warm })
 	if op.on = nil; at >= 0 {
 		op.on = h.attempts[0].on.instances[at]
 	}
+}
+
+// livesIn reports that a token may be asked for in a region.
+func (h *held) livesIn(r *region) bool {
+	return h == nil || h.id%3 != 0 || len(h.attempts) == 0 || h.attempts[0].on == r
 }
 
 // drawHeld prefers what was made lately.
@@ -210,28 +224,43 @@ func (o *oracle) drawHeld() *held {
 }
 
 func (o *oracle) drawValue(op *operation) {
-	w := o.w
-	op.typ = pick(w.scheduler, []string{"email", "email", "login", "login", "login", "shared", "brief"})
-	op.value = fmt.Sprintf("v%d@example.com", o.operations)
-	if w.oneIn(2) {
-		op.subject = fmt.Sprintf("subject-%d", w.random.IntN(subjects))
-	}
-	if op.typ == "login" {
-		op.value = fmt.Sprintf("login%d@example.com", w.random.IntN(logins))
-		op.held = o.known(op.typ, op.value, pii.AnyRegion, func() [pii.TokenSecretSize]byte {
-			return o.keys.DeterministicToken(op.typ, secret.NewPlaintext([]byte(op.value)))
-		})
-		op.held.forever = true
-	} else if op.typ == "email" && w.oneIn(2) {
-		n := w.random.IntN(retryable) + retryable*(o.operations/200)
+	op.typ = drawType(o.w.scheduler)
+	op.value, op.subject = fmt.Sprintf("v%d@example.com", o.operations), o.drawSubject()
+	switch {
+	case op.typ == login:
+		o.drawLogin(op)
+	case op.typ == "email" && o.w.oneIn(2):
+		n := o.drawRetry()
 		op.key = secret.NewText(fmt.Sprintf("%032x", n+1))
 		op.value, op.subject = fmt.Sprintf("retried%d@example.com", n), fmt.Sprintf("subject-%d", n%subjects)
-		op.held = o.known(op.typ, op.value, pii.AnyRegion, func() [pii.TokenSecretSize]byte {
-			return o.keys.IdempotentToken(crypto.IdempotentInput{
-				Key: op.key, Type: op.typ, Value: secret.NewPlaintext([]byte(op.value)), Subject: op.subject,
-			})
-		})
+		op.held = o.idempotent(op, op.key, 0)
 	}
+}
+
+func drawType(s *scheduler) string {
+	return pick(s, []string{"email", "email", login, login, login, "shared", "brief"})
+}
+
+// drawSubject names a subject, or none.
+func (o *oracle) drawSubject() string {
+	if !o.w.oneIn(2) {
+		return ""
+	}
+	return fmt.Sprintf("subject-%d", o.w.random.IntN(subjects))
+}
+
+// drawRetry numbers an idempotency key of those in use at present.
+func (o *oracle) drawRetry() int {
+	return o.w.random.IntN(retryable) + retryable*(o.operations/200)
+}
+
+// drawLogin makes a value one of the few deterministic ones.
+func (o *oracle) drawLogin(op *operation) {
+	op.value = fmt.Sprintf("login%d@example.com", o.w.random.IntN(logins))
+	op.held = o.known(op.typ, op.value, pii.AnyRegion, func() [pii.TokenSecretSize]byte {
+		return o.keys.DeterministicToken(op.typ, secret.NewPlaintext([]byte(op.value)))
+	})
+	op.held.forever = true
 }
 
 // known is the token that a value will have, which is used before it is made too.
@@ -259,6 +288,16 @@ func (o *oracle) begun(op *operation) {
 	o.operations++
 	o.busy++
 	op.id = o.operations
+	for _, p := range op.parts {
+		p.id = op.id
+		o.began(p)
+	}
+	if len(op.parts) == 0 {
+		o.began(op)
+	}
+}
+
+func (o *oracle) began(op *operation) {
 	now := time.Now()
 	switch op.kind {
 	case tokenize:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"slices"
 	"strings"
@@ -35,6 +36,9 @@ func through[In, Out any](ctx context.Context, t *tables, name string, write boo
 		name: t.to.name + " " + name, from: t.from, to: t.to.tables, write: write,
 		index: isIndexing(ctx, name), chore: isIndexing(ctx, name) || isSweep(name),
 		do: func(p part) (err error) {
+			if write && strings.Contains(name, " records ") {
+				t.w.oracle.wrote[actor(ctx)] = true
+			}
 			if batch, ok := any(in).(*dynamodb.BatchWriteItemInput); ok {
 				_, err = t.to.db.BatchWriteItem(context.WithoutCancel(ctx), partial(batch, p))
 				return err
@@ -210,7 +214,7 @@ func (k *kms) Encrypt(ctx context.Context, arn string, key secret.Key, ec map[st
 }
 
 func (k *kms) Decrypt(ctx context.Context, arn string, ciphertext []byte, ec map[string]string) (key secret.Key, err error) {
-	err = k.park(ctx, "decrypt", ec, func() (err error) {
+	err = k.park(ctx, fmt.Sprintf("decrypt %08x", crc32.ChecksumIEEE(ciphertext)), ec, func() (err error) {
 		key, err = k.to.keys.Decrypt(context.WithoutCancel(ctx), arn, ciphertext, ec)
 		return err
 	})

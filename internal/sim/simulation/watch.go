@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -74,7 +75,10 @@ func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
 		o.violatef("G3: %s in %s misses copies of %v and says %q", name, r.name, missing, gap)
 	}
 	o.returned(r, c.Key)
-	if c.Before == nil || c.Replicated {
+	if o.first[c.Key] == nil {
+		o.first[c.Key] = c.After
+	}
+	if c.Before == nil || c.Replicated || o.landsAgain(c) {
 		return
 	}
 	if now, was := dynamo.Read(c.After).Uint("epoch"), dynamo.Read(c.Before).Uint("epoch"); now < was {
@@ -88,6 +92,18 @@ func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
 	if o.buried(r, c.Key) {
 		o.violatef("G9: %s was replaced in %s under its tombstone", name, r.name)
 	}
+}
+
+// landsAgain reports a row that is written as it was at first: batches have no
+// conditions, and one that was tried again, or given up and lands late, brings
+// the gap or the epoch back by which repair finds it once more.
+func (o *oracle) landsAgain(c simdynamo.Change) bool {
+	was, now := dynamo.Read(o.first[c.Key]), dynamo.Read(c.After)
+	same := bytes.Equal(was.Bytes("message"), now.Bytes("message")) && was.Int("epoch") == now.Int("epoch")
+	if same {
+		o.counts["a batch lands again"]++
+	}
+	return same
 }
 
 // returned: what an erasure found does not come back after it is complete.

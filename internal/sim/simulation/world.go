@@ -30,7 +30,8 @@ import (
 )
 
 const (
-	env = "sim"
+	env   = "sim"
+	login = "login" // the deterministic type
 	// quiet is ErasureQuiet: longer than replication may lag.
 	quiet = 5 * time.Second
 	// maxLag is how long replication lags at most while links are up.
@@ -247,7 +248,7 @@ func (w *World) stopAll(of []*region) {
 func piiTypes() []pii.Type {
 	return []pii.Type{
 		{Name: "email", Kind: "email", Token: pii.Random, Bound: true},
-		{Name: "login", Kind: "email", Token: pii.Deterministic},
+		{Name: login, Kind: "email", Token: pii.Deterministic},
 		{Name: "shared", Kind: "email", Token: pii.Random, DataKey: pii.DataKeyPolicy{Reuse: true, MaxMessages: 5, MaxBytes: 1 << 20, MaxAge: time.Minute}},
 		{Name: "brief", Kind: "email", Token: pii.Random, Bound: true, TTL: 3 * time.Hour},
 	}

@@ -146,7 +146,7 @@ func (w *World) serving() *instance {
 	var ready []*instance
 	for _, r := range w.regions {
 		for _, i := range r.instances {
-			if i.ready && (i.warm || i.busy == 0) {
+			if i.ready && !w.superseded(i) && (i.warm || i.busy == 0) {
 				ready = append(ready, i)
 			}
 		}
@@ -163,7 +163,7 @@ func (w *World) launch(op *operation) {
 	if !op.patient {
 		patience = w.upTo(3 * time.Second)
 	}
-	op.begun, op.warm, op.secret = time.Now(), op.on.warm, w.oracle.secretCopies(op.on.region)
+	op.begun, op.warm, op.secret = time.Now(), op.on.warm, w.oracle.secretCopies(op.on)
 	for _, p := range op.parts {
 		p.begun, p.warm, p.secret = op.begun, op.warm, op.secret
 	}

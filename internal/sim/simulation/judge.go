@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"piivault/internal/authz"
-	"piivault/internal/crypto"
 	"piivault/internal/dynamo"
 )
 
@@ -155,15 +154,11 @@ func (o *oracle) entered(op *operation) bool {
 	})
 }
 
-// secretCopies are the regions whose key opens the tenant's secret as a region has it.
-func (o *oracle) secretCopies(at *region) []string {
-	row := at.db.Row("control", dynamo.Key{PK: string(authz.KindTenantSecret), SK: o.w.tenant})
-	m, err := crypto.Parse(dynamo.Read(row.Item).Bytes("body"))
-	if err != nil {
-		return nil
-	}
-	present, _ := o.ring.Copies(m)
-	return present
+// secretCopies are the regions whose key opens the tenant's secret as an
+// instance finds it.
+func (o *oracle) secretCopies(on *instance) []string {
+	row := on.region.db.Row("control", dynamo.Key{PK: string(authz.KindTenantSecret), SK: o.w.tenant})
+	return o.opensIn(on.epoch, row.Item, "body")
 }
 
 // mayBeErased reports any erasure of the token, or of the subject.
@@ -263,7 +258,7 @@ func (o *oracle) openable(op *operation) bool {
 	if local.stands && local.mode != up || local.since.After(op.begun.Add(-calm)) {
 		return false
 	}
-	now := o.copies(op.on.region, op.held)
+	now := o.copies(op.on, op.held)
 	return slices.ContainsFunc(o.w.members(op.on.epoch), func(r *region) bool {
 		return slices.Contains(op.copies, r.name) && slices.Contains(now, r.name) && o.reaches(op, r.kms)
 	})

@@ -75,8 +75,9 @@ type oracle struct {
 	counts     map[string]int
 	violations []string
 	events     []event
-	ring       *crypto.Ring               // of all regions that ever are in one
 	rings      []*crypto.Ring             // by epoch, from 1
+	alone      []map[*region]*crypto.Ring // the same, of each region alone
+	done       map[*region]int            // by table: the last ring of which it says that some region has no older records
 	lagged     time.Time                  // when replication last lagged for longer than erasure assumes
 	wrote      map[string]bool            // by operation: it has written records
 	first      map[dynamo.Key]dynamo.Item // records as they were inserted
@@ -85,7 +86,7 @@ type oracle struct {
 func newOracle(w *World) *oracle {
 	return &oracle{
 		w: w, pool: map[string]*held{}, jobs: map[string]*job{}, logs: map[string]*auditLog{}, counts: map[string]int{},
-		wrote: map[string]bool{}, first: map[dynamo.Key]dynamo.Item{},
+		wrote: map[string]bool{}, first: map[dynamo.Key]dynamo.Item{}, done: map[*region]int{},
 	}
 }
 
@@ -104,15 +105,12 @@ func (o *oracle) disturbed() {}
 // openTenant gets the tenant's keys, which the clients do not have: they tell
 // which record is which token's.
 func (o *oracle) openTenant(ctx context.Context, i *instance) {
-	o.ring = o.ringOf(o.w.regions, 1)
-	for n, members := range o.w.rings {
-		o.rings = append(o.rings, o.ringOf(members, n+1))
-	}
-	if !o.holds() {
+	if err := o.prove(); err != nil {
+		o.violatef("oracle: %v", err)
 		return
 	}
 	row := i.region.db.Row("control", dynamo.Key{PK: string(authz.KindTenantSecret), SK: o.w.tenant})
-	opened, _, _, err := crypto.NewSealer(o.ring, nil, nil).OpenTenantSecret(ctx, o.w.tenant, dynamo.Read(row.Item).Bytes("body"))
+	opened, _, _, err := crypto.NewSealer(o.rings[0], nil, nil).OpenTenantSecret(ctx, o.w.tenant, dynamo.Read(row.Item).Bytes("body"))
 	if err != nil {
 		o.violatef("oracle: %v", err)
 		return
@@ -120,18 +118,6 @@ func (o *oracle) openTenant(ctx context.Context, i *instance) {
 	if o.keys, err = crypto.NewTenantKeys(o.w.tenant, opened); err != nil {
 		o.violatef("oracle: %v", err)
 	}
-}
-
-func (o *oracle) ringOf(regions []*region, epoch int) *crypto.Ring {
-	cfg := crypto.RingConfig{Local: regions[0].name, Mode: crypto.Copies, Epoch: uint64(epoch)}
-	for _, r := range regions {
-		cfg.Regions = append(cfg.Regions, crypto.Region{Name: r.name, KMS: r.keys, KeyARN: r.arn})
-	}
-	ring, err := crypto.NewRing(cfg)
-	if err != nil {
-		o.violatef("oracle: %v", err)
-	}
-	return ring
 }
 
 // depends reports a message that no region of a ring could open.
@@ -142,13 +128,7 @@ func (o *oracle) depends(epoch int) (found bool) {
 				if item[attribute] == nil || table == "control" && key.PK != string(authz.KindTenantSecret) {
 					return
 				}
-				m, err := crypto.Parse(dynamo.Read(item).Bytes(attribute))
-				if err != nil {
-					found = true
-					return
-				}
-				present, _ := o.rings[epoch-1].Copies(m)
-				found = found || len(present) == 0
+				found = found || len(o.opensIn(epoch, item, attribute)) == 0
 			})
 		}
 	}
@@ -310,7 +290,7 @@ func (o *oracle) began(op *operation) {
 		op.erasure.targets = o.targets(op.erasure)
 		o.erasures = append(o.erasures, op.erasure)
 	case detokenize, inspect, tamper:
-		op.copies = o.copies(op.on.region, op.held)
+		op.copies = o.copies(op.on, op.held)
 	case attack: // of tokens that are not the clients'
 	}
 }
@@ -331,24 +311,16 @@ func (o *oracle) targets(e *erasure) map[string]bool {
 	return found
 }
 
-// copies are the regions whose key opens the token's record as a region, or
-// the one that made it, has it now.
-func (o *oracle) copies(at *region, h *held) []string {
-	row := o.live(at, h)
+// copies are the regions whose key, as an instance is configured, opens the
+// token's record as its region, or the one that made it, has it now.
+func (o *oracle) copies(on *instance, h *held) []string {
+	row := o.live(on.region, h)
 	for _, a := range h.attempts {
 		if row == nil && a.acked {
 			row = o.live(a.on, h)
 		}
 	}
-	if row == nil {
-		return nil
-	}
-	m, err := crypto.Parse(dynamo.Read(row).Bytes("message"))
-	if err != nil {
-		return nil
-	}
-	present, _ := o.ring.Copies(m)
-	return present
+	return o.opensIn(on.epoch, row, "message")
 }
 
 // live is the R of the lowest generation without X in a region's table.

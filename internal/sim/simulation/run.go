@@ -351,7 +351,9 @@ func (w *World) heal() {
 			}
 		}
 	}
-	w.changeRing()
+	for range w.rings {
+		w.changeRing()
+	}
 	for _, r := range w.regions {
 		for _, i := range r.instances {
 			if i.epoch != w.epoch && !i.dead.Load() {

@@ -115,8 +115,9 @@ func reached() []string {
 		"tokenize ok", "tokenize erasing", "tokenize too_few_copies", "tokenize durable in two regions", "detokenize ok", "detokenize not_found",
 		"inspect ok", "erase token ok", "erase subject ok", "tamper integrity", "histories",
 		"tokenize batch ok", "tokenize batch, continued ok", "detokenize batch ok", "detokenize batch not_found", "detokenize batch, continued ok",
-		"item of a detokenize batch aborted", "a batch refused whole",
+		"item of a tokenize batch, continued erasing", "item of a detokenize batch aborted", "a batch refused whole",
 		"fault: crash", "fault: link cut", "a region joins the ring", "a region leaves the ring",
+		"a region's key is replaced", "copies become multi_region", "multi_region becomes copies",
 	}
 	for _, mode := range []string{"up", "hangs", "refuses", "flaps", "throttle"} {
 		names = append(names, "fault: kms "+mode, "fault: tables "+mode)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func (o *oracle) changed(r *region, c simdynamo.Change) {
 			o.recordChanged(r, c)
 		}
 	case "control":
-		o.controlChanged(c)
+		o.controlChanged(r, c)
 	case "audit":
 		o.auditChanged(r, c)
 	case "counters":
@@ -62,7 +63,7 @@ func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
 		}
 		return
 	}
-	present, missing, err := o.copiesOf(c.After)
+	missing, err := o.missing(c.After)
 	if err != nil {
 		o.violatef("%s in %s: %v", name, r.name, err)
 		return
@@ -84,10 +85,10 @@ func (o *oracle) recordChanged(r *region, c simdynamo.Change) {
 	if now, was := dynamo.Read(c.After).Uint("epoch"), dynamo.Read(c.Before).Uint("epoch"); now < was {
 		o.violatef("G2: %s was replaced in %s by one of ring %d, before %d", name, r.name, now, was)
 	}
-	before, _, err := o.copiesOf(c.Before)
-	names := o.rings[dynamo.Read(c.After).Uint("epoch")-1].Names()
-	if err != nil || slices.ContainsFunc(before, func(have string) bool { return slices.Contains(names, have) && !slices.Contains(present, have) }) {
-		o.violatef("G2: %s was replaced in %s by one that opens in fewer regions: %v, before %v", name, r.name, present, before)
+	epoch := int(dynamo.Read(c.After).Int("epoch"))
+	before, after := o.opensIn(epoch, c.Before, "message"), o.opensIn(epoch, c.After, "message")
+	if slices.ContainsFunc(before, func(opened string) bool { return !slices.Contains(after, opened) }) {
+		o.violatef("G2: %s was replaced in %s by one that opens in fewer regions: %v, before %v", name, r.name, after, before)
 	}
 	if o.buried(r, c.Key) {
 		o.violatef("G9: %s was replaced in %s under its tombstone", name, r.name)
@@ -120,19 +121,24 @@ func (o *oracle) buried(r *region, key dynamo.Key) bool {
 	return r.db.Peek("records", dynamo.Key{PK: key.PK, SK: "X" + key.SK[1:10]}) != nil
 }
 
-func (o *oracle) copiesOf(item dynamo.Item) (present, missing []string, err error) {
+// missing are the regions of its ring that a row's message has no copy for.
+func (o *oracle) missing(item dynamo.Item) ([]string, error) {
 	m, err := crypto.Parse(dynamo.Read(item).Bytes("message"))
 	if err != nil {
-		return nil, nil, err //nolint:wrapcheck // shown as it is
+		return nil, err //nolint:wrapcheck // shown as it is
 	}
-	present, missing = o.rings[dynamo.Read(item).Uint("epoch")-1].Copies(m)
-	return present, missing, nil
+	_, missing := o.rings[dynamo.Read(item).Uint("epoch")-1].Copies(m)
+	return missing, nil
 }
 
 // controlChanged follows erasure jobs: one is complete as soon as every region
 // has written its confirmation anywhere.
-func (o *oracle) controlChanged(c simdynamo.Change) {
+func (o *oracle) controlChanged(r *region, c simdynamo.Change) {
 	switch c.Key.PK {
+	case string(authz.KindRingDone):
+		id, _, _ := strings.Cut(c.Key.SK, "#")
+		epoch, _ := strconv.Atoi(id) // not done, where it is no number
+		o.done[r] = max(o.done[r], epoch)
 	case string(authz.KindEraseJob):
 		if o.jobs[c.Key.SK] == nil {
 			o.jobs[c.Key.SK] = parseJob(dynamo.Read(c.After).Bytes("body"))

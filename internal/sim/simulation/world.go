@@ -67,7 +67,6 @@ type region struct {
 	name      string
 	db        *simdynamo.Region
 	keys      *localkms.KMS
-	arn       string
 	tables    *endpoint
 	kms       *endpoint
 	instances []*instance
@@ -101,8 +100,8 @@ type World struct {
 	*scheduler
 	cfg      Config
 	regions  []*region
-	rings    [][]*region // members by epoch, from 1
-	epoch    int         // that instances start with now
+	rings    []*ring // by epoch, from 1
+	epoch    int     // that instances start with now
 	types    *pii.Catalog
 	rules    *authz.PolicySource
 	links    map[string]time.Time // pairs of regions that do not reach each other, since when
@@ -142,17 +141,6 @@ func Run(t *testing.T, cfg Config) (result Result) {
 
 func regionNames() []string { return []string{"eu-west-1", "us-east-1", "ap-south-1", "sa-east-1"} }
 
-// Prepare makes the KMS key files that every run shares.
-func Prepare(dir string) error {
-	for i, name := range regionNames() {
-		random := rand.NewChaCha8([32]byte{byte(i), 'k', 'm', 's'})
-		if _, err := localkms.Create(localkms.Config{Path: filepath.Join(dir, name), Region: name, Random: random, FirstKey: "key-" + name}); err != nil {
-			return fmt.Errorf("simulation: %w", err)
-		}
-	}
-	return nil
-}
-
 func newWorld(cfg Config) (*World, error) {
 	if cfg.Keep == 0 {
 		cfg.Keep = 100
@@ -180,71 +168,6 @@ func newWorld(cfg Config) (*World, error) {
 	return w, nil
 }
 
-// drawRings decides how the ring will change, if it will: a region comes or goes.
-func (w *World) drawRings() {
-	w.epoch, w.rings = 1, [][]*region{w.regions}
-	n := len(w.regions)
-	if n < 3 {
-		return
-	}
-	switch w.random.IntN(3) {
-	case 0:
-		w.rings = [][]*region{w.regions[:n-1], w.regions}
-	case 1:
-		w.rings = [][]*region{w.regions, w.regions[:n-1]}
-	}
-}
-
-// members are the regions of a ring.
-func (w *World) members(epoch int) []*region { return w.rings[epoch-1] }
-
-// changeRing makes the next ring the one that instances start with. A region
-// is removed when nothing depends on its key alone, and with no instance of the
-// old ring left that could make such a record: what they were writing when they
-// were stopped counts too.
-func (w *World) changeRing() {
-	if w.epoch == len(w.rings) {
-		return
-	}
-	shrinks := len(w.members(w.epoch+1)) < len(w.members(w.epoch))
-	if shrinks {
-		if w.oracle.depends(w.epoch + 1) {
-			return
-		}
-		w.stopAll(w.regions)
-		if w.oracle.depends(w.epoch + 1) {
-			return
-		}
-	}
-	w.epoch++
-	w.tracef("ring %d: %d regions", w.epoch, len(w.members(w.epoch)))
-	w.stopAll(slices.DeleteFunc(slices.Clone(w.regions), func(r *region) bool { return slices.Contains(w.members(w.epoch), r) }))
-	w.oracle.jobsChanged()
-	if shrinks {
-		w.oracle.counts["a region leaves the ring"]++
-		return
-	}
-	w.oracle.counts["a region joins the ring"]++
-	joined := w.members(w.epoch)[len(w.members(w.epoch))-1]
-	for range joined.instances {
-		w.restart(joined)
-	}
-	if r := pick(w.scheduler, w.members(w.epoch-1)); !r.instances[0].dead.Load() { // the others follow as they are restarted
-		w.stop(r.instances[0])
-		w.restart(r)
-	}
-}
-
-func (w *World) stopAll(of []*region) {
-	for _, r := range of {
-		for _, i := range r.instances {
-			if !i.dead.Load() {
-				w.stop(i)
-			}
-		}
-	}
-}
-
 func piiTypes() []pii.Type {
 	return []pii.Type{
 		{Name: "email", Kind: "email", Token: pii.Random, Bound: true},
@@ -266,7 +189,6 @@ func (w *World) addRegion(name string) error {
 	if r.keys, err = localkms.Open(keys); err != nil {
 		return fmt.Errorf("simulation: %w", err)
 	}
-	r.arn = r.keys.Keys()[0]
 	r.db = simdynamo.New(simdynamo.Config{
 		Name: name, Tables: dynamo.NamesWith("").Tables(), Lag: true, Page: 20, OnChange: w.changed,
 		Now: func() time.Time { return time.Now().Add(r.skew) },
@@ -334,16 +256,11 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 	if err := w.tablesOf(ctx, i, &cfg); err != nil {
 		return err
 	}
-	var members []crypto.Region
-	for _, r := range w.members(i.epoch) {
-		members = append(members, crypto.Region{Name: r.name, KMS: &kms{w, i, r}, KeyARN: r.arn})
-	}
+	keys := w.ringConfig(i.epoch, w.members(i.epoch), func(r *region) crypto.KMS { return &kms{w, i, r} })
+	keys.Local, keys.Now, keys.Random, keys.Logger = i.region.name, now, random, zerolog.Nop()
+	keys.ProbeEvery, keys.OnRestored = 700*time.Millisecond, func(name string) { i.vault.Restored(name) }
 	var err error
-	cfg.Ring, err = crypto.NewRing(crypto.RingConfig{
-		Regions: members, Local: i.region.name, Mode: crypto.Copies, Epoch: uint64(i.epoch), Now: now, Random: random,
-		ProbeEvery: 700 * time.Millisecond, Logger: zerolog.Nop(), OnRestored: func(name string) { i.vault.Restored(name) },
-	})
-	if err != nil {
+	if cfg.Ring, err = crypto.NewRing(keys); err != nil {
 		return fmt.Errorf("simulation: %w", err)
 	}
 	cfg.Sealer = crypto.NewSealer(cfg.Ring, now, random)

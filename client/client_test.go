@@ -44,7 +44,7 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = r.Body.Close()
 		body = string(b)
 	}
-	a.sent = append(a.sent, sent{r.Method, r.URL.Path, body, r.Header.Clone()})
+	a.sent = append(a.sent, sent{r.Method, r.URL.RequestURI(), body, r.Header.Clone()})
 	next := a.list[min(len(a.sent), len(a.list))-1]
 	if next.hang {
 		<-r.Context().Done()
@@ -347,5 +347,28 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	var e *client.Error
 	if _, err := c.Tokenize(t.Context(), "", values); !errors.As(err, &e) || e.Status != http.StatusTemporaryRedirect || followed {
 		t.Errorf("%v, followed: %v", err, followed)
+	}
+}
+
+// Answers of one count add up; those of two key rings do not.
+func TestCoverageAddsUp(t *testing.T) {
+	page := func(epoch int, kms, next string) answer {
+		return answer{status: 200, body: fmt.Sprintf(`{"counted_at":"2026-03-01T09:30:00Z","ring_epoch":%d,"records":2,"unreadable":1,"degraded_records":1,"outdated_records":1,`+
+			`"tenant_secrets":1,"regions":[{"name":"a","kms":%q,"missing_copies":1,"unreadable_if_lost":1,"secrets_unreadable_if_lost":1}],"next_cursor":%q}`, epoch, kms, next)}
+	}
+	c, a := newClient(t, client.Config{}, page(1, "up", "3.x~4."), page(1, "down", "5."), page(1, "up", ""))
+	sum, err := c.Coverage(t.Context())
+	if err != nil || sum.Records != 6 || sum.Unreadable != 3 || sum.DegradedRecords != 3 || sum.OutdatedRecords != 3 || sum.TenantSecrets != 3 || sum.NextCursor != "" {
+		t.Errorf("%+v, %v", sum, err)
+	}
+	if r := sum.Regions[0]; r.Kms != client.KmsStateDown || r.MissingCopies != 3 || r.UnreadableIfLost != 3 || r.SecretsUnreadableIfLost != 3 {
+		t.Errorf("%+v", r)
+	}
+	if len(a.sent) != 3 || !strings.HasSuffix(a.sent[1].path, "?cursor=3.x~4.") || !strings.HasSuffix(a.sent[2].path, "?cursor=5.") {
+		t.Errorf("sent %+v", a.sent)
+	}
+	c, _ = newClient(t, client.Config{}, page(1, "up", "5."), page(2, "up", ""))
+	if _, err := c.Coverage(t.Context()); err == nil {
+		t.Error("two key rings were added up")
 	}
 }

@@ -24,6 +24,14 @@ const (
 	// and its subject counts once more.
 	markQueue   = 4096
 	markTimeout = 2 * time.Second
+	// Marks wait a moment for others, and as many are made at once: each is a
+	// write, which a reveal need not wait for.
+	markDelay = 100 * time.Millisecond
+	markBatch = 64
+	// refillQueue bounds the leases that wait for a refill; one that does not
+	// fit is asked for when it is used up.
+	refillQueue   = 256
+	refillTimeout = 2 * time.Second
 )
 
 // BudgetsConfig configures Budgets; all but Rings and Logger is required.
@@ -43,9 +51,10 @@ type BudgetsConfig struct {
 // the counters cannot be reached and the lease is used up, nothing is granted.
 // All methods are safe for concurrent use.
 type Budgets struct {
-	cfg    BudgetsConfig
-	shares *shares
-	marks  chan mark
+	cfg     BudgetsConfig
+	shares  *shares
+	marks   chan mark
+	refills chan *lease
 	// marking counts the marks that wait or are being made.
 	marking atomic.Int64
 
@@ -57,7 +66,7 @@ type Budgets struct {
 // NewBudgets returns budgets that have leased nothing.
 func NewBudgets(cfg BudgetsConfig) *Budgets {
 	b := &Budgets{
-		cfg: cfg, marks: make(chan mark, markQueue),
+		cfg: cfg, marks: make(chan mark, markQueue), refills: make(chan *lease, refillQueue),
 		accounts: make(map[accountKey][]*lease), leases: make(map[Counter]*lease),
 	}
 	b.shares = newShares(&b.cfg)
@@ -104,7 +113,8 @@ func (b *Budgets) Spend(ctx context.Context, p Principal, uses []Use, together b
 	if b.shares.poll.stale.Load() {
 		return nil, nil, fmt.Errorf("the regions' shares: %w", ErrUnavailable)
 	}
-	s := spending{b: b, p: &p, now: b.cfg.Now()}
+	s := &spending{b: b, p: &p, now: b.cfg.Now()}
+	s.held, s.draws = make([]*held, 0, usualLeases), make([][]*lease, 0, len(uses))
 	refusals, err := s.run(ctx, uses)
 	refused := slices.ContainsFunc(refusals, func(r *Refusal) bool { return r != nil })
 	if err != nil || (refused && together) {
@@ -117,9 +127,7 @@ func (b *Budgets) Spend(ctx context.Context, p Principal, uses []Use, together b
 
 func (s *spending) run(ctx context.Context, uses []Use) ([]*Refusal, error) {
 	for i := range uses {
-		if err := s.plan(ctx, &uses[i]); err != nil {
-			return nil, err
-		}
+		s.plan(&uses[i])
 	}
 	if err := s.fetch(ctx); err != nil {
 		return nil, err
@@ -152,23 +160,79 @@ func (b *Budgets) queue(m mark) {
 	}
 }
 
-// Run makes the marks and learns of rings until ctx is done. While it cannot
-// for five seconds, nothing is granted.
-func (b *Budgets) Run(ctx context.Context) {
-	var rings sync.WaitGroup
-	defer rings.Wait()
-	if !b.shares.fixed() {
-		rings.Go(func() { b.shares.poll.run(ctx) })
+// refill has a lease refilled, and nobody waits for it.
+func (b *Budgets) refill(l *lease) {
+	select {
+	case b.refills <- l:
+	default:
 	}
+}
+
+// Run makes the marks, refills leases and learns of rings until ctx is done.
+// While it cannot learn of rings for five seconds, nothing is granted.
+func (b *Budgets) Run(ctx context.Context) {
+	loops := []func(context.Context){b.runMarks, b.runRefills}
+	if !b.shares.fixed() {
+		loops = append(loops, b.shares.poll.run)
+	}
+	var running sync.WaitGroup
+	for _, loop := range loops {
+		running.Go(func() { loop(ctx) })
+	}
+	running.Wait()
+}
+
+func (b *Budgets) runRefills(ctx context.Context) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case m := <-b.marks:
-			b.make(ctx, m)
-			b.marking.Add(-1)
+		case l := <-b.refills:
+			asking.Go(func() {
+				bounded, cancel := context.WithTimeout(ctx, refillTimeout)
+				defer cancel()
+				l.refill(bounded, b.cfg.Counters, b.cfg.Now())
+			})
 		}
 	}
+}
+
+func (b *Budgets) runMarks(ctx context.Context) {
+	for {
+		var making sync.WaitGroup
+		for _, m := range b.gathered(ctx) {
+			making.Go(func() {
+				b.make(ctx, m)
+				b.marking.Add(-1)
+			})
+		}
+		making.Wait()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// gathered waits for a mark, and a moment for others.
+func (b *Budgets) gathered(ctx context.Context) (marks []mark) {
+	var end <-chan time.Time // none before the first
+	for len(marks) < markBatch {
+		select {
+		case m := <-b.marks:
+			if marks = append(marks, m); end == nil {
+				timer := time.NewTimer(markDelay)
+				defer timer.Stop()
+				end = timer.C
+			}
+		case <-end:
+			return marks
+		case <-ctx.Done():
+			return marks
+		}
+	}
+	return marks
 }
 
 // make marks a subject; where another instance was faster, the units that this
@@ -240,7 +304,7 @@ func tenantCounter(kind BudgetKind) string { return "tenant/" + string(kind) }
 func (b *Budgets) leaseLocked(c Counter, kind BudgetKind, limit int64) *lease {
 	l := b.leases[c]
 	if l == nil {
-		l = &lease{counter: c, kind: kind, limit: limit, shares: b.shares, lock: make(chan struct{}, 1)}
+		l = &lease{counter: c, kind: kind, limit: limit, shares: b.shares}
 		b.leases[c] = l
 	}
 	return l

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -12,32 +13,19 @@ type lease struct {
 	limit   int64 // all regions'
 	shares  *shares
 
-	// lock guards the rest, also while the counter is asked: a channel, so that
-	// waiting for it ends with the context.
-	lock   chan struct{}
+	mu     sync.Mutex // guards the rest
 	window int64
 	until  time.Time // when the window ends, by cfg.Now
 	units  int64     // held
 	left   int64     // in the counter, when last asked; before, at most
+	chunk  int64     // kept when last asked
 	// known are subjects that the window has counted.
 	known map[string]struct{}
-}
 
-func (l *lease) acquire(ctx context.Context) error {
-	select {
-	case l.lock <- struct{}{}:
-		return nil
-	default:
-	}
-	select {
-	case l.lock <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	asking chan struct{} // closed when the counter has answered who asks it; nil: nobody does
+	wanted int64         // by those who wait for that
+	queued bool          // to be refilled
 }
-
-func (l *lease) release() { <-l.lock }
 
 // turn drops what belonged to a window that has ended: late units would not
 // exceed any window's limit, but two windows' units would meet in one hour.
@@ -49,41 +37,84 @@ func (l *lease) turn(now time.Time) {
 	clear(l.known)
 }
 
-// take gives up to n units: held ones, and where these are too few, a chunk
-// of the counter's. They are of the window that it tells.
+// take gives up to n units: held ones and, where these are too few, of the
+// counter's. They are of the window that it tells.
 func (l *lease) take(ctx context.Context, c Counters, now time.Time, n int64) (got, window int64, err error) {
-	if err := l.acquire(ctx); err != nil {
-		return 0, 0, err
-	}
-	defer l.release()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.turn(now)
-	if l.units < n && l.left > 0 {
-		part := l.shares.of(l.kind, l.limit, l.counter.Span)
-		chunk := min(max(part/100, minChunk), maxChunk)
-		taken, err := c.Take(ctx, l.counter, max(n-l.units, chunk), part)
+	for l.units < n && l.left > 0 {
+		if l.asking != nil {
+			if err := l.await(ctx, n); err != nil {
+				return 0, 0, err
+			}
+			l.turn(now)
+			continue
+		}
+		given, err := l.ask(ctx, c, now, n-l.units)
 		if err != nil {
 			return 0, 0, err
 		}
-		if taken.Window != l.window {
-			l.turn(l.until)
+		if given == 0 {
+			break
 		}
-		taken.Left = max(0, taken.Left)
-		l.window, l.until = taken.Window, now.Add(taken.Ends)
-		l.units, l.left = l.units+taken.Units, taken.Left
 	}
 	got = min(n, l.units)
 	l.units -= got
 	return got, l.window, nil
 }
 
-// has takes n units if so many are held and nobody else is at the lease.
-func (l *lease) has(now time.Time, n int64) (window int64, ok bool) {
+// await waits for the counter to answer whoever asks it, for what n units
+// lack, too; mu is held, but not meanwhile.
+func (l *lease) await(ctx context.Context, n int64) error {
+	asking := l.asking
+	l.wanted += n
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		l.wanted -= n
+	}()
 	select {
-	case l.lock <- struct{}{}:
-	default:
-		return 0, false
+	case <-asking:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	defer l.release()
+}
+
+// ask asks the counter for what is lacking, at least a chunk, and for what
+// others wait for; mu is held, but not meanwhile.
+func (l *lease) ask(ctx context.Context, c Counters, now time.Time, lacking int64) (given int64, err error) {
+	asking := make(chan struct{})
+	l.asking = asking
+	defer func() {
+		l.asking = nil
+		close(asking)
+	}()
+	part := l.shares.of(l.kind, l.limit, l.counter.Span)
+	l.chunk = min(max(part/100, minChunk), maxChunk)
+	taken, err := l.unlocked(ctx, c, max(lacking, l.chunk)+l.wanted, part)
+	if err != nil {
+		return 0, err
+	}
+	if taken.Window != l.window {
+		l.turn(l.until)
+	}
+	l.window, l.until = taken.Window, now.Add(taken.Ends)
+	l.units, l.left = l.units+taken.Units, max(0, taken.Left)
+	return taken.Units, nil
+}
+
+func (l *lease) unlocked(ctx context.Context, c Counters, n, limit int64) (Taken, error) {
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	return c.Take(ctx, l.counter, n, limit)
+}
+
+// has takes n units if so many are held.
+func (l *lease) has(now time.Time, n int64) (window int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.turn(now)
 	if l.units < n {
 		return 0, false
@@ -92,10 +123,35 @@ func (l *lease) has(now time.Time, n int64) (window int64, ok bool) {
 	return l.window, true
 }
 
+// low reports, once, that a lease is to be refilled before it is used up: one
+// of a large budget, where the next to come would all wait for the counter.
+func (l *lease) low(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	low := !l.queued && l.runsOut(now)
+	l.queued = l.queued || low
+	return low
+}
+
+func (l *lease) runsOut(now time.Time) bool {
+	return l.asking == nil && l.chunk == maxChunk && l.units < maxChunk/2 && l.left > 0 && now.Before(l.until)
+}
+
+// refill asks for a chunk if that is still to be done. Whoever needs units that
+// it did not get asks for them, and is told.
+func (l *lease) refill(ctx context.Context, c Counters, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.runsOut(now) {
+		_, _ = l.ask(ctx, c, now, 0)
+	}
+	l.queued = false
+}
+
 // give returns units of a window that were taken and not used, unless it ended.
 func (l *lease) give(now time.Time, n, window int64) {
-	l.lock <- struct{}{}
-	defer l.release()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.turn(now); now.Before(l.until) && window == l.window {
 		l.units += n
 	}
@@ -103,22 +159,20 @@ func (l *lease) give(now time.Time, n, window int64) {
 
 // knows reports whether the window, which it tells, has counted a subject. 0:
 // the window is not known.
-func (l *lease) knows(ctx context.Context, now time.Time, subject string) (window int64, known bool, err error) {
-	if err := l.acquire(ctx); err != nil {
-		return 0, false, err
-	}
-	defer l.release()
+func (l *lease) knows(now time.Time, subject string) (window int64, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.turn(now); !now.Before(l.until) {
-		return 0, false, nil
+		return 0, false
 	}
 	_, known = l.known[subject]
-	return l.window, known, nil
+	return l.window, known
 }
 
 // learn remembers that a window has counted a subject, unless it ended.
 func (l *lease) learn(subject string, window int64) {
-	l.lock <- struct{}{}
-	defer l.release()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if window != l.window {
 		return
 	}
@@ -132,8 +186,8 @@ func (l *lease) learn(subject string, window int64) {
 
 // state is what remains, and for how long.
 func (l *lease) state(now time.Time) (units int64, ends time.Duration) {
-	l.lock <- struct{}{}
-	defer l.release()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.turn(now)
 	return l.units + l.left, max(0, l.until.Sub(now))
 }

@@ -47,6 +47,7 @@ type Policies struct {
 	claims  ClaimTypes
 	hash    string
 	cases   int // that it was held to
+	cache   cache
 }
 
 // PolicyError is an ErrPolicies with its place. Its text may quote the file.
@@ -164,6 +165,9 @@ func (p *Policies) addFile(checker *validate.Validator, name string, text []byte
 		}
 		if err == nil {
 			err = checkNames(policy, p.roles, p.claims)
+		}
+		if err == nil {
+			err = p.cache.reads.add(policy)
 		}
 		if err == nil && slices.ContainsFunc(p.rules, func(o *rule) bool { return o.id == r.id }) {
 			err = errors.New("its @id is another policy's too")

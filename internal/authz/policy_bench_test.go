@@ -40,7 +40,16 @@ func BenchmarkDecide(b *testing.B) {
 			}
 		})
 	}
-	p := policiesOf(b, 8)
+	p := policiesOf(b, 200)
+	b.Run("detokenize/cached", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if !p.CachedDecide(reader, ask).Allowed {
+				b.Fatal("denied")
+			}
+		}
+	})
+	p = policiesOf(b, 8)
 	support := Principal{Tenant: "t", ID: "key_x", Roles: []Role{RoleSupport}}
 	b.Run("detokenize lowered to masked", func(b *testing.B) {
 		b.ReportAllocs()

@@ -15,11 +15,16 @@ type spending struct {
 	p        *Principal
 	now      time.Time
 	held     []*held
-	draws    [][]*lease // of each use
-	counts   []*lease   // in which subjects are counted; nil until one is
-	subjects []string   // that may have to be counted
+	room     [usualLeases]held // for the first of them
+	draws    [][]*lease        // of each use
+	counts   []*lease          // in which subjects are counted; nil until one is
+	subjects []string          // that may have to be counted
 	charges  []charge
 }
+
+// usualLeases are drawn on for a value of somebody: by the hour and by the day,
+// the principal's, the tenant's and the principal's subjects.
+const usualLeases = 6
 
 // held is what a spending has taken of a lease, in a window of it.
 type held struct {
@@ -41,48 +46,56 @@ func (s *spending) of(l *lease) *held {
 			return h
 		}
 	}
-	h := &held{lease: l}
+	var h *held
+	if n := len(s.held); n < len(s.room) {
+		h = &s.room[n]
+	} else {
+		h = new(held)
+	}
+	h.lease = l
 	s.held = append(s.held, h)
 	return h
 }
 
 // plan counts what a use may need.
-func (s *spending) plan(ctx context.Context, u *Use) error {
+func (s *spending) plan(u *Use) {
 	draws := s.b.account(s.p, u.Kind, u.Type)
 	s.draws = append(s.draws, draws)
 	for _, l := range draws {
 		s.of(l).want++
 	}
 	if u.Subject == "" || slices.Contains(s.subjects, u.Subject) {
-		return nil
+		return
 	}
 	s.subjects = append(s.subjects, u.Subject)
 	if s.counts == nil {
 		s.counts = s.b.account(s.p, BudgetSubjects, "")
 	}
 	for _, l := range s.counts {
-		_, known, err := l.knows(ctx, s.now, u.Subject)
-		if err != nil {
-			return err
-		}
-		if !known {
+		if _, known := l.knows(s.now, u.Subject); !known {
 			s.of(l).want++
 		}
 	}
-	return nil
 }
 
 // fetch takes what was planned, of all leases at once.
 func (s *spending) fetch(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
+	var short []*held
 	for _, h := range s.held {
 		if h.want == 0 {
 			continue
 		}
 		if window, ok := h.has(s.now, h.want); ok {
 			h.got, h.window = h.want, window
-			continue
+		} else {
+			short = append(short, h)
 		}
+	}
+	if len(short) == 0 {
+		return nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, h := range short {
 		group.Go(func() (err error) {
 			h.got, h.window, err = h.take(ctx, s.b.cfg.Counters, s.now, h.want)
 			return err
@@ -141,10 +154,7 @@ func (s *spending) uncounted(ctx context.Context, subject string) (c charge, err
 	c.subject = subject
 	var now Windows // where they are known
 	for _, l := range s.counts {
-		window, known, err := l.knows(ctx, s.now, subject)
-		if err != nil {
-			return c, err
-		}
+		window, known := l.knows(s.now, subject)
 		now.set(l.counter.Span, window)
 		if known {
 			c.counted.set(l.counter.Span, window)
@@ -175,9 +185,14 @@ func (s *spending) member(subject string) Member {
 	return Member{s.p.Tenant, principalCounter(s.p.ID, BudgetSubjects, ""), subject}
 }
 
-// settle keeps what was granted, and has the subjects marked.
+// settle keeps what was granted, and has the subjects marked and leases refilled.
 func (s *spending) settle() {
 	s.giveBack()
+	for _, h := range s.held {
+		if h.low(s.now) {
+			s.b.refill(h.lease)
+		}
+	}
 	for _, c := range s.charges {
 		for _, l := range c.paid {
 			l.learn(c.subject, c.counted.In(l.counter.Span))

@@ -81,29 +81,15 @@ func decided(e *audit.Entry, d authz.Decision) {
 	}
 }
 
-// decider asks the policies once per distinct question of a batch that they
-// permit; a denial is decided anew for each item, so that many denied tokens
-// take as long as many unknown ones. All of a batch is decided by one set,
-// whatever is reloaded meanwhile.
+// decider asks the policies. All of a batch is decided by one set, whatever is
+// reloaded meanwhile.
 type decider struct {
 	policies *authz.Policies
 	c        Call
-	memo     map[authz.Request]authz.Decision
 }
 
-func (v *Vault) decider(c Call) *decider { return &decider{policies: v.Policies.Current(), c: c} }
+func (v *Vault) decider(c Call) *decider { return &decider{v.Policies.Current(), c} }
 
 func (d *decider) decide(r authz.Request) authz.Decision {
-	if found, ok := d.memo[r]; ok {
-		return found
-	}
-	decision := d.policies.Decide(d.c.Principal, r)
-	if !decision.Allowed {
-		return decision
-	}
-	if d.memo == nil {
-		d.memo = make(map[authz.Request]authz.Decision, 1)
-	}
-	d.memo[r] = decision
-	return decision
+	return d.policies.CachedDecide(d.c.Principal, r)
 }

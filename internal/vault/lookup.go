@@ -143,7 +143,8 @@ func (l *lookup) decideInVain(s *sought) {
 	if r.Type == "" {
 		r.Type = strangeType
 	}
-	s.decision = authz.Decision{PolicySet: l.decider.decide(l.request(s.reveal, &r)).PolicySet}
+	d := l.decider.policies.Decide(l.c.Principal, l.request(s.reveal, &r)) // as long as a denial, which is not cached
+	s.decision = authz.Decision{PolicySet: d.PolicySet}
 }
 
 // strangeType stands for the type of what is no token at all.

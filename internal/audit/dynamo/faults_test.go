@@ -1,12 +1,12 @@
 package dynamo_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"piivault/internal/audit"
 	auditdynamo "piivault/internal/audit/dynamo"
@@ -138,9 +138,13 @@ func TestEndWithoutAClaim(t *testing.T) {
 	}
 }
 
+func claimKey(log audit.LogName) dynamo.Key {
+	return dynamo.Key{PK: "claims", SK: fmt.Sprintf("%s/%s/%020d", log.Region, log.Instance, log.Epoch)}
+}
+
 // claim replaces a log's claim, or removes it.
 func (m *memory) claim(log audit.LogName, raw []byte) {
-	key := dynamo.Key{PK: "claims", SK: fmt.Sprintf("%s/%s/%020d", log.Region, log.Instance, log.Epoch)}
+	key := claimKey(log)
 	var item dynamo.Item
 	if raw != nil {
 		item = key.Item()
@@ -191,10 +195,9 @@ func TestOpenRefusesADamagedLog(t *testing.T) {
 		},
 		"another log's claim": func(m *memory, log audit.LogName) {
 			of := m.lived("b", 1)
-			key := dynamo.Key{PK: "claims", SK: fmt.Sprintf("%s/%s/%020d", of.Region, of.Instance, of.Epoch)}
-			m.claim(log, dynamo.Read(m.region.Row(tableName, key).Item).Bytes("claim"))
+			m.claim(log, dynamo.Read(m.region.Row(tableName, claimKey(of)).Item).Bytes("claim"))
 		},
-		"no claim in its row": func(m *memory, log audit.LogName) { m.claim(log, []byte{}) },
+		"no claim in its row": func(m *memory, log audit.LogName) { m.region.Put(tableName, claimKey(log), claimKey(log).Item()) },
 		"a claim cut":         func(m *memory, log audit.LogName) { m.claim(log, []byte{0x81}) },
 		"neither block nor fence": func(m *memory, log audit.LogName) {
 			key := auditdynamo.BlockKey(log, 4)
@@ -218,11 +221,48 @@ func TestOpenRefusesADamagedLog(t *testing.T) {
 				t.Errorf("opened: %v", err)
 			}
 			log.Epoch++
-			key := dynamo.Key{PK: "claims", SK: fmt.Sprintf("%s/%s/%020d", log.Region, log.Instance, log.Epoch)}
-			if m.region.Row(tableName, key).Item != nil {
+			if m.region.Row(tableName, claimKey(log)).Item != nil {
 				t.Error("the next epoch is claimed")
 			}
 		})
+	}
+}
+
+// G6: what the last process acknowledges until its log is ended counts: whoever
+// comes next finds the place taken where it thought that the log ended.
+func TestOpenWhileTheLastProcessWrites(t *testing.T) {
+	m := newMemory(t)
+	last := m.open("a", nil)
+	m.append(last, "0")
+	puts := 0
+	next := m.open("a", func(c call) error {
+		if c.op == "put" && c.table == tableName && puts < 2 {
+			puts++
+			m.append(last, fmt.Sprint(puts))
+		}
+		return nil
+	})
+	if err := appendOne(t.Context(), last, "late"); !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("after its end: %v", err)
+	}
+	last.Close()
+	next.Close()
+	if all := m.wantVerified(2); all[0].Size != 4 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// G7: of a long log the beginning is looked at, too.
+func TestOpenMissesTheFirstBlock(t *testing.T) {
+	m := newMemory(t)
+	log := m.lived("a", auditdynamo.Window+2)
+	m.region.Put(tableName, auditdynamo.BlockKey(log, 0), nil)
+	l, err := auditdynamo.Open(t.Context(), m.config("a", nil, nil))
+	if err == nil {
+		l.Close()
+	}
+	if !errors.Is(err, audit.ErrTampered) {
+		t.Errorf("opened: %v", err)
 	}
 }
 
@@ -245,7 +285,7 @@ func TestAnEpochIsClaimedOnce(t *testing.T) {
 	if err == nil {
 		l.Close()
 	}
-	if !errors.Is(err, audit.ErrClaimed) {
+	if !errors.Is(err, audit.ErrClaimed) || errors.Is(err, audit.ErrUnavailable) {
 		t.Errorf("opened: %v", err)
 	}
 }
@@ -259,7 +299,7 @@ func (noNonce) Read([]byte) (int, error) { return 0, errors.New("no randomness")
 func TestOpenNeedsANameAndANonce(t *testing.T) {
 	m := newMemory(t)
 	for _, instance := range []string{"", "a/b", "a b"} {
-		if _, err := auditdynamo.Open(t.Context(), m.config(instance, nil, nil)); !errors.Is(err, audit.ErrName) {
+		if _, err := auditdynamo.Open(t.Context(), m.config(instance, nil, nil)); !errors.Is(err, audit.ErrName) || errors.Is(err, audit.ErrUnavailable) {
 			t.Errorf("instance %q: %v", instance, err)
 		}
 	}
@@ -335,12 +375,16 @@ func TestReadersRefuseStrangeRows(t *testing.T) {
 	m := newMemory(t)
 	log := m.lived("a", 1)
 	for name, key := range map[string]dynamo.Key{
-		"a block's number": {PK: auditdynamo.BlockKey(log, 0).PK, SK: "1"},
-		"a claim's log":    {PK: "claims", SK: "eu-west-1/a/1"},
-		"a claim's region": {PK: "claims", SK: "eu west/a/00000000000000000001"},
+		"neither block nor fence": auditdynamo.BlockKey(log, 2),
+		"a block's number":        {PK: auditdynamo.BlockKey(log, 0).PK, SK: "1"},
+		"a claim's log":           {PK: "claims", SK: "eu-west-1/a/1"},
+		"a claim's region":        {PK: "claims", SK: "eu west/a/00000000000000000001"},
 	} {
 		item := key.Item()
-		item["block"], item["claim"] = dynamo.Bytes(bytes.Repeat([]byte{1}, 9)), dynamo.Bytes([]byte{1})
+		item["block"], item["claim"] = dynamo.Bytes(m.block(log, 1)), dynamo.Bytes([]byte{1})
+		if name == "neither block nor fence" {
+			delete(item, "block")
+		}
 		m.region.Put(tableName, key, item)
 		if _, err := audit.Verify(t.Context(), m); !errors.Is(err, audit.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
@@ -348,4 +392,124 @@ func TestReadersRefuseStrangeRows(t *testing.T) {
 		m.region.Put(tableName, key, nil)
 	}
 	m.wantVerified(1)
+}
+
+// G6: a block that is there is not acknowledged where the log has ended before
+// it; the end is told once, and what was appended counts for nothing.
+func TestABlockBehindTheEndIsNotAcknowledged(t *testing.T) {
+	m := newMemory(t)
+	held, release := make(chan struct{}), make(chan struct{})
+	puts := 0
+	c := m.config("a", func(c call) error {
+		if c.op != "put" || c.table != tableName {
+			return nil
+		}
+		if puts++; puts == 3 { // after its claim and its first block
+			close(held)
+			<-release
+		}
+		return nil
+	}, nil)
+	c.Patience = time.Minute
+	ends := 0
+	c.OnEnd = func(error) { ends++ }
+	last, err := auditdynamo.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := last.Append([]audit.Entry{anEntry("1")})
+	<-held
+	second := last.Append([]audit.Entry{anEntry("2")})
+	for deadline := time.Now().Add(20 * time.Second); m.block(last.Name(), 2) == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the second block is not written")
+		}
+	}
+	next := m.open("a", nil)
+	close(release)
+	for i, p := range []audit.Pending{first, second} {
+		if _, err := p.Wait(t.Context()); !errors.Is(err, audit.ErrUnavailable) {
+			t.Errorf("append %d: %v", i, err)
+		}
+	}
+	last.Close()
+	next.Close()
+	if ends != 1 {
+		t.Errorf("the end is told %d times", ends)
+	}
+	if all := m.wantVerified(2); all[0].Size != 1 || all[0].Void != 1 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// The instance comes back while another is about to begin its next log for it:
+// that is well too.
+func TestTheInstanceComesBackWhileItsLogIsEnded(t *testing.T) {
+	m := newMemory(t)
+	log := cutOff(t, m.Stored, "eu-west-1", "a")
+	puts := 0
+	var back *auditdynamo.Log
+	c := m.config("b", func(c call) error {
+		if c.op == "put" {
+			if puts++; puts == 4 { // two fences, the claim, and then the first block
+				back = m.open("a", nil)
+			}
+		}
+		return nil
+	}, nil)
+	if err := c.End(t.Context(), log, 2); err != nil || back == nil {
+		t.Fatal(err)
+	}
+	m.append(back, "back")
+	back.Close()
+	if all := m.wantVerified(3); all[1].Size != 0 || all[2].Size != 2 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// G7: a log is read to its end, however many partitions it fills, from
+// wherever its reader was.
+func TestALogOfSeveralPartitions(t *testing.T) {
+	m := newMemory(t)
+	log := audit.LogName{Region: "eu-west-1", Instance: "a", Epoch: 1}
+	claim := audit.Claim{Log: log, PreviousRoot: audit.EmptyRoot()}
+	raw, err := audit.AppendClaim(nil, &claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.claim(log, raw)
+	const blocks = 2*auditdynamo.PerPartition + 3
+	w := audit.NewWriter(log)
+	for n := range uint64(blocks) {
+		var l audit.Leaves
+		if n == 0 {
+			err = l.EncodeClaim(&claim)
+		} else {
+			err = l.Encode([]audit.Entry{anEntry("x")})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Add(&l)
+		w.Flush(func(number uint64, b []byte) {
+			key := auditdynamo.BlockKey(log, number)
+			item := key.Item()
+			item["block"] = dynamo.Bytes(slices.Clone(b))
+			m.region.Put(tableName, key, item)
+		})
+	}
+	if all := m.wantVerified(1); all[0].Size != blocks {
+		t.Errorf("%d leaves of %d", all[0].Size, blocks)
+	}
+	progress := auditdynamo.ProgressKey(log).Item() // indexed so far, in the midst of a partition
+	progress["next"], progress["holder"], progress["until"] = dynamo.Uint(auditdynamo.PerPartition-2), dynamo.String("gone"), dynamo.Int(0)
+	m.region.Put(indexName, auditdynamo.ProgressKey(log), progress)
+	l := m.open("b", nil)
+	deadline := time.Now().Add(20 * time.Second)
+	for want := auditdynamo.PerPartition + 5; len(m.ids(l)) != want; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d entries are indexed of %d", len(m.ids(l)), want)
+		}
+	}
+	l.Close()
 }

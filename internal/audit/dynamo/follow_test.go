@@ -1,9 +1,11 @@
 package dynamo_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,6 +190,43 @@ func TestWhenAnAbandonedLogIsClosed(t *testing.T) {
 	}
 }
 
+// G7: that a log was closed is not said where it could not be, and it is tried again.
+func TestAnEndThatFailsIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		cutOff(t, m.Stored, "eu-west-1", "gone")
+		said, fails := new(warnings), true
+		l, err := auditdynamo.Open(t.Context(), m.config("a", nil, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		puts := 0
+		l, err = auditdynamo.Open(t.Context(), m.config("a", func(c call) error {
+			if c.op == "put" && c.table == tableName {
+				if puts++; puts > 3 && fails { // after its fence, claim and first block
+					return errFatal
+				}
+			}
+			return nil
+		}, said))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if said.count("closed") != 0 || said.count("behind") < 2 {
+			t.Errorf("closed %d times, told %d times that it failed", said.count("closed"), said.count("behind"))
+		}
+		fails = false
+		time.Sleep(5 * time.Minute)
+		if said.count("closed") != 1 {
+			t.Errorf("closed %d times", said.count("closed"))
+		}
+		l.Close()
+		m.wantVerified(4)
+	})
+}
+
 // hole is the block that a log which was cut off lacks.
 func (m *memory) hole(log audit.LogName) (block []byte) {
 	m.t.Helper()
@@ -207,6 +246,43 @@ func (m *memory) hole(log audit.LogName) (block []byte) {
 		w.Flush(func(_ uint64, b []byte) { block = slices.Clone(b) })
 	}
 	return block
+}
+
+// G6: what is behind a fence shows nowhere, though no claim is here yet that
+// says where the log ends.
+func TestWhatIsBehindAFenceIsNotIndexed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		log := cutOff(t, m.Stored, "us-east-1", "gone")
+		fence := auditdynamo.BlockKey(log, 2).Item()
+		fence["fence"] = dynamo.Int(1)
+		m.region.Put(tableName, auditdynamo.BlockKey(log, 2), fence)
+		l := m.open("a", nil)
+		time.Sleep(5 * time.Minute)
+		m.wantIDs(l, "gone")
+		l.Close()
+	})
+}
+
+// Rows of the index that are none are corrupt to a query; progress rows that
+// are none have their log indexed again.
+func TestStrangeRowsOfTheIndex(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		log := m.lived("b", 2)
+		key := auditdynamo.ProgressKey(log)
+		m.region.Put(indexName, key, key.Item())
+		l := m.open("a", nil)
+		time.Sleep(30 * time.Second)
+		m.wantIDs(l, "0", "1")
+		row := auditdynamo.IndexRow(log, "t", "a", [3]uint64{1, 1, 1})
+		row["p"] = dynamo.Bytes([]byte{1})
+		m.index(row)
+		if _, _, err := l.Query(t.Context(), audit.Query{Tenant: "t", Actor: "a", Limit: 1}); !errors.Is(err, audit.ErrCorrupt) {
+			t.Errorf("query: %v", err)
+		}
+		l.Close()
+	})
 }
 
 // A block that cannot be read is told of and holds up no other.
@@ -397,7 +473,13 @@ func TestAQueryLooksAtABoundedNumber(t *testing.T) {
 func TestAQueryScansABoundedIndex(t *testing.T) {
 	m := newMemory(t)
 	l := m.open("a", nil)
-	m.append(l, "x") // at 1 ms
+	for _, at := range []int64{1, 3_000} {
+		e := anEntry(fmt.Sprint(at))
+		e.Time = at
+		if _, err := l.Append([]audit.Entry{e}).Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	l.Close()
 	for row := range auditdynamo.MaxScanned/1000 + 1 {
 		places := make([][3]uint64, 1000)
@@ -406,15 +488,91 @@ func TestAQueryScansABoundedIndex(t *testing.T) {
 		}
 		m.index(auditdynamo.IndexRow(l.Name(), "t", "a", places...))
 	}
-	m.index(auditdynamo.IndexRow(l.Name(), "t", "a", [3]uint64{3_000, 1, 1}))
 	q := audit.Query{Tenant: "t", Actor: "a", To: 5_500, Limit: 1}
-	page, next, err := l.Query(t.Context(), q)
-	if err != nil || len(page) != 0 || next == "" {
-		t.Errorf("%d entries, cursor %q, %v", len(page), next, err)
+	for i, want := range []string{"", "3000", "1"} {
+		page, next, err := l.Query(t.Context(), q)
+		if err != nil || (next == "") != (want == "1") {
+			t.Fatalf("page %d: cursor %q, %v", i, next, err)
+		}
+		if want == "" && len(page) != 0 || want != "" && (len(page) != 1 || page[0].Entry.RequestID != want) {
+			t.Errorf("page %d: %+v, want %q", i, page, want)
+		}
+		q.Cursor = next
 	}
-	q.Cursor = next
-	if page, next, err = l.Query(t.Context(), q); err != nil || len(page) != 1 || next != "" {
-		t.Errorf("%d entries, cursor %q, %v", len(page), next, err)
+}
+
+// A query over a damaged block says so, or finds nothing there.
+func TestAQueryOfDamagedBlocks(t *testing.T) {
+	for name, test := range map[string]struct {
+		damage func(m *memory, block []byte, item dynamo.Item)
+		want   error
+	}{
+		"half a block": {func(_ *memory, b []byte, item dynamo.Item) { item["block"] = dynamo.Bytes(b[:len(b)/2]) }, audit.ErrCorrupt},
+		"an entry that is none": {func(_ *memory, b []byte, _ dynamo.Item) {
+			b[bytes.Index(b, []byte("detokenize"))-1] = 0x7f // bytes that follow
+		}, audit.ErrCorrupt},
+		"another log's": {func(m *memory, _ []byte, item dynamo.Item) {
+			item["block"] = dynamo.Bytes(m.block(m.lived("b", 1), 1))
+		}, audit.ErrCorrupt},
+		"another place's": {func(m *memory, _ []byte, item dynamo.Item) {
+			log := audit.LogName{Region: "eu-west-1", Instance: "a", Epoch: 1}
+			item["block"] = dynamo.Bytes(m.block(log, 0))
+		}, audit.ErrCorrupt},
+		"neither block nor fence": {func(_ *memory, _ []byte, item dynamo.Item) { delete(item, "block") }, audit.ErrCorrupt},
+		"a fence": {func(_ *memory, _ []byte, item dynamo.Item) {
+			delete(item, "block")
+			item["fence"] = dynamo.Int(1)
+		}, nil},
+	} {
+		m := newMemory(t)
+		l := m.open("a", nil)
+		m.append(l, "0")
+		l.Close()
+		key := auditdynamo.BlockKey(l.Name(), 1)
+		b, item := m.block(l.Name(), 1), key.Item()
+		item["block"] = dynamo.Bytes(b)
+		test.damage(m, b, item)
+		m.region.Put(tableName, key, item)
+		page, _, err := l.Query(t.Context(), audit.Query{Tenant: "t", To: 2, Actor: "a", Limit: 1})
+		if !errors.Is(err, test.want) || len(page) != 0 {
+			t.Errorf("%s: %+v, %v", name, page, err)
+		}
+	}
+}
+
+// Whatever of an index row is not as it is written is refused.
+func TestIndexRowRefuses(t *testing.T) {
+	good := dynamo.Read(auditdynamo.IndexRow(audit.LogName{Region: "r", Instance: "i", Epoch: 1}, "t", "a", [3]uint64{1, 2, 3}, [3]uint64{1, 400, 3}))
+	sk, p := good.String("sk"), good.Bytes("p")
+	row := func(sk string, p []byte) dynamo.Item {
+		return dynamo.Item{"pk": dynamo.String("a#x"), "sk": dynamo.String(sk), "p": dynamo.Bytes(p)}
+	}
+	if places, err := auditdynamo.ParseRow(row(sk, p)); err != nil || len(places) != 2 {
+		t.Fatal(places, err)
+	}
+	none := row(sk, p)
+	delete(none, "p")
+	many := bytes.Repeat([]byte{0x80}, 11)
+	for name, item := range map[string]dynamo.Item{
+		"no postings":          none,
+		"two parts":            row(sk[:len(sk)-21], p),
+		"four parts":           row(sk+"#", p),
+		"no number":            row("g"+sk[1:], p),
+		"a short number":       row(sk[1:], p),
+		"another spelling":     row(strings.Replace(sk, "#", "A#", 1)[1:], p),
+		"no log":               row(strings.Replace(sk, "r/i", "r i", 1), p),
+		"no index":             row(sk[:len(sk)-1]+"x", p),
+		"a short index":        row(sk[:len(sk)-1], p),
+		"half a header":        row(sk, p[:7]),
+		"a posting of three":   row(sk, append(slices.Clone(p), 0, 0, 0)),
+		"an endless index":     row(sk, append(append(slices.Clone(p), 0, 0), many...)),
+		"an endless block":     row(sk, append(append(slices.Clone(p), 0, 0, 1), many...)),
+		"an unfinished number": row(sk, append(slices.Clone(p), 0, 0, 1, 0x80)),
+		"an unfinished index":  row(sk, append(slices.Clone(p), 0, 0, 0x80, 0x80)),
+	} {
+		if places, err := auditdynamo.ParseRow(item); !errors.Is(err, audit.ErrCorrupt) {
+			t.Errorf("%s: %v, %v", name, places, err)
+		}
 	}
 }
 

@@ -121,6 +121,22 @@ func TestPrefetch(t *testing.T) {
 	})
 }
 
+// Keys wait for their use as long as is configured.
+func TestPrefetchMaxAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAhead(t, 2, crypto.PrefetchConfig{MaxKeys: 1000, MaxAge: 3 * time.Second})
+		a.at(t, 50*time.Millisecond, 200, boundValue("x"))
+		if s := a.stats(); s.Ready == 0 {
+			t.Errorf("%+v in use", s)
+		}
+		time.Sleep(10 * time.Second) // five in which some are made, and then their age
+		if s := a.stats(); s.Ready != 0 {
+			t.Errorf("%+v later", s)
+		}
+		a.stop()
+	})
+}
+
 // Rare use has nothing made ahead.
 func TestPrefetchRareUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,11 +2,13 @@ package vault_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"piivault/internal/audit"
 	"piivault/internal/authz"
 	"piivault/internal/secret"
 	"piivault/internal/sim"
@@ -84,4 +86,84 @@ func TestReplayLeavesAloneWhatWasDenied(t *testing.T) {
 		t.Errorf("replayed %+v", done)
 	}
 	rw.wantReveal(v, ssn, "778-35-0827")
+}
+
+// G9: what an erasure found before the last region confirmed it is replayed,
+// and what was made after that is not.
+func TestReplayUntilTheLastConfirmation(t *testing.T) {
+	for name, test := range map[string]struct {
+		created time.Duration // since the erasure, which was complete ten minutes after it began
+		buried  int
+	}{
+		"before it was complete": {5 * time.Minute, 1},
+		"after":                  {20 * time.Minute, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rw := newRingWorld(t)
+			token := rw.token(rw.a, "email", "ann@example.com")
+			old := rw.rows(regionA)
+			begun := rw.clock.now()
+			rw.erase(rw.a, vault.EraseRequest{Tokens: []secret.Text{token}})
+			rw.settle()
+			rw.clock.advance(10 * time.Minute)
+			rw.completeErase()
+			old[0].Created = begun.Add(test.created).UnixMilli()
+			v := rw.restored(old, func(*vault.Config) {})
+			if done := rw.replay(v, time.Time{}); done.Buried != test.buried {
+				t.Errorf("replayed %+v", done)
+			}
+			if test.buried == 1 {
+				rw.wantGone(v, token)
+				return
+			}
+			left, buried, err := v.Store.Get(t.Context(), old[0].Key)
+			if err != nil || left == nil || buried {
+				t.Errorf("what was made since: buried %v, %v", buried, err)
+			}
+		})
+	}
+}
+
+// G9: what was erased and is not in the restored table is buried all the same:
+// it may come yet.
+func TestReplayBuriesWhatIsNotThere(t *testing.T) {
+	rw := newRingWorld(t)
+	token := rw.token(rw.a, "email", "ann@example.com")
+	old := rw.rows(regionA)
+	rw.erase(rw.a, vault.EraseRequest{Tokens: []secret.Text{token}})
+	v := rw.restored(nil, func(*vault.Config) {})
+	if done := rw.replay(v, time.Time{}); done.Buried != 0 {
+		t.Errorf("replayed %+v", done)
+	}
+	if _, buried, err := v.Store.Get(t.Context(), old[0].Key); err != nil || !buried {
+		t.Errorf("buried %v, %v", buried, err)
+	}
+	rw.wantGone(v, token)
+}
+
+// G9: nobody is told that all is replayed by logs that tell nothing, nor by
+// jobs that cannot be read.
+func TestReplayOfNothing(t *testing.T) {
+	rw := newRingWorld(t)
+	token := rw.token(rw.a, "email", "ann@example.com")
+	rw.erase(rw.a, vault.EraseRequest{Tokens: []secret.Text{token}})
+	empty := func(c *vault.Config) {
+		c.Logs = storedLogs{c.Logs, func(_ audit.LogName, number uint64, block []byte) []byte {
+			if number > 0 {
+				return nil
+			}
+			return block
+		}}
+	}
+	if _, err := rw.restored(nil, empty).ReplayErasures(t.Context(), time.Time{}); !errors.Is(err, vault.ErrNoAuditLogs) {
+		t.Errorf("of a log without entries: %v", err)
+	}
+	v := rw.restored(nil, func(*vault.Config) {})
+	item := authz.Item{Kind: authz.KindEraseJob, ID: "00000000-0000-7000-8000-000000000000", Body: []byte("x")}
+	if err := rw.cfgs[regionA].Controls[0].Control.Insert(t.Context(), item); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.ReplayErasures(t.Context(), time.Time{}); err == nil || errors.Is(err, vault.ErrNoAuditLogs) {
+		t.Errorf("with a job that is none: %v", err)
+	}
 }

@@ -50,6 +50,7 @@ type operation struct {
 	patient bool // does not give up before the vault would
 	begun   time.Time
 	copies  []string // regions with a key copy of the record when it began
+	here    bool     // its region had the record then
 	warm    bool     // the instance had the tenant's secret when it began
 	secret  []string // regions with a copy of the tenant's secret in its region's table then
 	moved   bool     // tamper: the message was put in another's place

@@ -35,7 +35,7 @@ func (o *oracle) final() {
 	}
 	pause := time.Now().Add(calm)
 	w.until("calm", func() bool { return time.Now().After(pause) })
-	for _, r := range w.regions {
+	for _, r := range w.alive() {
 		for _, h := range o.held {
 			if at := slices.IndexFunc(r.instances, func(i *instance) bool { return i.ready }); at >= 0 && o.holds() {
 				w.launch(&operation{kind: detokenize, on: r.instances[at], held: h, patient: true})
@@ -51,13 +51,13 @@ func (o *oracle) final() {
 // outlived looks for what an acknowledged erasure named and did not end.
 func (o *oracle) outlived() {
 	for _, e := range o.erasures {
-		if len(e.acked) == 0 || !e.answered {
+		if len(e.acked) == 0 || !e.answered || e.lost {
 			continue
 		}
 		for _, target := range slices.Sorted(maps.Keys(e.targets)) {
 			record, generation, _ := strings.Cut(target, "#")
 			key := dynamo.Key{PK: o.w.tenant + "#" + record, SK: "R#" + generation}
-			if r := o.w.regions[0]; r.db.Row("records", key).Item != nil && !o.buried(r, key) {
+			if r := o.w.alive()[0]; r.db.Row("records", key).Item != nil && !o.buried(r, key) {
 				o.violatef("G9: %s outlives an erasure begun at %v", o.w.short(key.PK+"|"+key.SK), e.begun.Sub(epoch))
 			}
 		}
@@ -68,14 +68,15 @@ func (o *oracle) outlived() {
 func (o *oracle) unsettled() string {
 	w := o.w
 	for _, e := range o.erasures {
-		if len(e.acked) > 0 && e.completed.IsZero() && !e.answered {
+		if len(e.acked) > 0 && e.completed.IsZero() && !e.answered && !e.lost {
 			return fmt.Sprintf("an erasure is not complete (begun %v)", e.begun.Sub(epoch))
 		}
 	}
 	for _, table := range []string{"records", "control", "audit"} {
 		var first map[string]string
-		for _, r := range w.regions {
-			rows := o.rows(r, table)
+		lost := o.lostWrites(table)
+		for _, r := range w.alive() {
+			rows := o.rows(r, table, lost)
 			if gap := rows["gap"]; gap != "" {
 				return r.name + " has a record without all copies: " + gap
 			}
@@ -86,13 +87,13 @@ func (o *oracle) unsettled() string {
 			}
 		}
 	}
-	secret := o.w.regions[0].db.Row("control", dynamo.Key{PK: string(authz.KindTenantSecret), SK: o.w.tenant})
+	secret := w.alive()[0].db.Row("control", dynamo.Key{PK: string(authz.KindTenantSecret), SK: o.w.tenant})
 	if m, err := crypto.Parse(dynamo.Read(secret.Item).Bytes("body")); err != nil {
 		return err.Error()
 	} else if _, missing := o.rings[o.w.epoch-1].Copies(m); missing != nil {
 		return "the tenant's secret lacks copies"
 	}
-	for _, r := range w.regions {
+	for _, r := range w.alive() {
 		if log, err := o.verified(r); log != "" && err == nil {
 			return "the log " + log + " has no end in " + r.name
 		}
@@ -116,8 +117,8 @@ func difference(a, b map[string]string) string {
 
 // rows are what a table holds and all regions must hold alike: not heartbeats,
 // nor when a tombstone is to be looked at again, nor what lies under one and
-// goes at that time.
-func (o *oracle) rows(r *region, table string) map[string]string {
+// goes at that time, nor what a region wrote that is lost.
+func (o *oracle) rows(r *region, table string, lost map[dynamo.Key]bool) map[string]string {
 	rows := map[string]string{}
 	r.db.Rows(table, func(key dynamo.Key, item dynamo.Item) {
 		if table == "records" && (strings.HasPrefix(key.PK, "#") || key.SK[0] != 'X' && o.buried(r, key)) {
@@ -133,17 +134,24 @@ func (o *oracle) rows(r *region, table string) map[string]string {
 		case item["block"] != nil:
 			content = string(f.Bytes("block"))
 		}
-		rows[o.w.short(key.PK+"|"+key.SK)] = content
-		if item["gap"] != nil || item["epoch"] != nil && f.Int("epoch") != int64(o.w.epoch) {
+		if !lost[key] {
+			rows[o.w.short(key.PK+"|"+key.SK)] = content
+		}
+		if (item["gap"] != nil || item["epoch"] != nil && o.outdated(int(f.Int("epoch")))) && !o.givenUp(item) {
 			rows["gap"] = o.w.short(key.PK + "|" + key.SK)
 		}
 	})
 	return rows
 }
 
+// outdated reports a ring whose keys for the tenant were not those of the present one.
+func (o *oracle) outdated(epoch int) bool {
+	return !o.rings[o.w.epoch-1].SameKeys(o.w.tenant, crypto.ParseHash(o.rings[epoch-1].Hash()))
+}
+
 // verifyLogs runs the auditor's check over each region's table (G7).
 func (o *oracle) verifyLogs() {
-	for _, r := range o.w.regions {
+	for _, r := range o.w.alive() {
 		if _, err := o.verified(r); err != nil {
 			o.violatef("G7: the logs in %s: %v", r.name, err)
 		}
@@ -157,7 +165,7 @@ func (o *oracle) verified(r *region) (unfinished string, err error) {
 	if err != nil {
 		return "", err
 	}
-	all, err := audit.Verify(o.w.life, auditdynamo.Stored{Client: client, Table: "audit"})
+	all, err := audit.Verify(o.w.life, remaining{auditdynamo.Stored{Client: client, Table: "audit"}, o.w.lost})
 	if errors.Is(err, audit.ErrUnfinished) && !errors.Is(err, audit.ErrTampered) && !errors.Is(err, audit.ErrCorrupt) {
 		err = nil
 	}

@@ -238,12 +238,16 @@ func (o *oracle) gone(e *erasure, h *held, r *region, at time.Time) bool {
 	return e.final() && !here.IsZero() && here.Before(at) || o.doneBy(e, at)
 }
 
-// expected reports that a token must be found: somebody was told that it was
-// made, here or where it can be looked for, after the last erasure of it.
+// expected reports that a token must be found, after the last erasure of it:
+// its record is here, or somebody was told that it was made where it can be
+// looked for.
 func (o *oracle) expected(op *operation) bool {
 	h := op.held
 	if h.expires != 0 {
 		return false // clocks differ
+	}
+	if op.here && !o.endangered(h, op.begun) {
+		return true
 	}
 	return slices.ContainsFunc(h.attempts, func(a *attempt) bool {
 		return a.acked && a.ended.Before(op.begun) && !o.endangered(h, a.begun) && o.reaches(op, a.on.tables) &&

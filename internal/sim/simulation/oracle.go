@@ -50,6 +50,7 @@ type erasure struct {
 	everywhere bool
 	targets    map[string]bool // records and generations that were there when it began, anywhere
 	answered   bool            // by an earlier one's job, which was complete before it began
+	lost       bool            // with the region that accepted it, maybe
 }
 
 // affects reports that the erasure may end what the token stands for.
@@ -122,7 +123,7 @@ func (o *oracle) openTenant(ctx context.Context, i *instance) {
 
 // depends reports a message that no region of a ring could open.
 func (o *oracle) depends(epoch int) (found bool) {
-	for _, r := range o.w.regions {
+	for _, r := range o.w.alive() {
 		for table, attribute := range map[string]string{"records": "message", "control": "body"} {
 			r.db.Rows(table, func(key dynamo.Key, item dynamo.Item) {
 				if item[attribute] == nil || table == "control" && key.PK != string(authz.KindTenantSecret) {
@@ -291,6 +292,7 @@ func (o *oracle) began(op *operation) {
 		o.erasures = append(o.erasures, op.erasure)
 	case detokenize, inspect, tamper:
 		op.copies = o.copies(op.on, op.held)
+		op.here = o.live(op.on.region, op.held) != nil
 	case attack: // of tokens that are not the clients'
 	}
 }
@@ -299,7 +301,7 @@ func (o *oracle) began(op *operation) {
 func (o *oracle) targets(e *erasure) map[string]bool {
 	found := map[string]bool{}
 	subject := o.w.tenant + "#" + o.keys.SubjectID(e.subject)
-	for _, r := range o.w.regions {
+	for _, r := range o.w.alive() {
 		r.db.Rows("records", func(key dynamo.Key, item dynamo.Item) {
 			_, record, _ := strings.Cut(key.PK, "#")
 			named := item["subject"] != nil && dynamo.Read(item).String("subject") == subject

@@ -26,7 +26,7 @@ func (w *World) changed(c simdynamo.Change) {
 	from := w.region(c.Region)
 	if !c.Replicated && c.Table != "audit-index" && c.Table != "counters" {
 		for _, to := range w.regions {
-			if to != from {
+			if to != from && to != w.lost {
 				w.replicas.add(from, to, c)
 			}
 		}

@@ -27,6 +27,7 @@ type change string
 const (
 	joins    change = "a region joins the ring"
 	leaves   change = "a region leaves the ring"
+	isLost   change = "a region is lost for good"
 	replaced change = "a region's key is replaced"
 	toOne    change = "copies become multi_region"
 	toCopies change = "multi_region becomes copies"
@@ -59,21 +60,21 @@ func arnIn(keys *localkms.KMS, id string) string {
 	return all[slices.IndexFunc(all, func(arn string) bool { return strings.HasSuffix(arn, "/"+id) })]
 }
 
-// drawRings decides how the ring will change, if it will: a region comes or
-// goes, and keys are replaced or shared in another way, before or after. It is
+// drawRings decides how the ring will change, if it will: a region comes,
+// goes or is lost, and keys are replaced or shared in another way, before or after. It is
 // drawn apart, so that what else a seed does is the same without.
 func (w *World) drawRings() {
 	random := rand.New(rand.NewPCG(w.cfg.Seed, 0x4196)) //nolint:gosec // G404: draws schedules
 	first := &ring{members: w.regions, mode: crypto.Copies}
 	var changes []change
-	if len(w.regions) > 2 {
-		switch random.IntN(3) {
-		case 0:
-			changes = append(changes, joins)
-			first.members = w.regions[:len(w.regions)-1]
-		case 1:
-			changes = append(changes, leaves)
-		}
+	switch n := random.IntN(4); {
+	case n == 0 && (len(w.regions) > 2 || !w.twoRegions):
+		changes = append(changes, isLost)
+	case n == 1 && len(w.regions) > 2:
+		changes = append(changes, joins)
+		first.members = w.regions[:len(w.regions)-1]
+	case n == 2 && len(w.regions) > 2:
+		changes = append(changes, leaves)
 	}
 	switch random.IntN(5) {
 	case 0, 1:
@@ -100,6 +101,11 @@ func (g *ring) with(c change, all []*region, random *rand.Rand) *ring {
 		next.members = all
 	case leaves:
 		next.members = all[:len(all)-1]
+	case isLost:
+		next.members = slices.Delete(slices.Clone(g.members), 0, 1)
+		if random.IntN(2) == 0 {
+			next.members = g.members[:len(g.members)-1]
+		}
 	case replaced:
 		next.replaced = g.members[random.IntN(len(g.members))]
 	case toOne:
@@ -134,7 +140,8 @@ func (w *World) ringConfig(epoch int, of []*region, kms func(*region) crypto.KMS
 // changeRing makes the next ring the one that instances start with. A region
 // is removed when nothing depends on its key alone, and with no instance of the
 // old ring left that could make such a record: what they were writing when they
-// were stopped counts too.
+// were stopped counts too. One that is lost for good is removed some time after,
+// and with it what it alone could open: its KMS makes no such record any more.
 func (w *World) changeRing() {
 	if w.epoch == len(w.rings) {
 		return
@@ -149,9 +156,17 @@ func (w *World) changeRing() {
 			return
 		}
 	}
+	if next.change == isLost && w.lost == nil {
+		w.lose(without(was.members, next.members)[0])
+		if !w.healing {
+			return
+		}
+	}
 	w.epoch++
 	w.tracef("ring %d: %s: %d regions", w.epoch, next.change, len(next.members))
-	w.oracle.counts[string(next.change)]++
+	if next.change != isLost { // that has been counted
+		w.oracle.counts[string(next.change)]++
+	}
 	w.stopAll(without(w.regions, next.members))
 	w.oracle.jobsChanged()
 	if next.change == leaves {

@@ -146,7 +146,7 @@ func (w *World) advance(calls []*call) {
 		w.deliver(l)
 		return
 	}
-	for _, r := range w.regions {
+	for _, r := range w.alive() {
 		if time.Since(r.indexed) > maxLag/2 {
 			w.indexAll(r)
 			return
@@ -161,7 +161,7 @@ func (w *World) advance(calls []*call) {
 
 // index makes one row's indexes right.
 func (w *World) index() {
-	r := pick(w.scheduler, w.regions)
+	r := pick(w.scheduler, w.alive())
 	if stale := r.db.Stale("records"); len(stale) > 0 {
 		key := pick(w.scheduler, stale)
 		w.tracef("index %s %s", r.name, w.short(key.PK+"|"+key.SK))
@@ -182,7 +182,7 @@ func (w *World) indexAll(r *region) {
 
 // disturb changes a fault, a link or an instance.
 func (w *World) disturb() {
-	r := pick(w.scheduler, w.regions)
+	r := pick(w.scheduler, w.alive())
 	switch w.random.IntN(11) {
 	case 0, 1, 2:
 		w.fault(r.kms)
@@ -205,7 +205,7 @@ func (w *World) disturb() {
 }
 
 func (w *World) restart(r *region) {
-	if !slices.Contains(w.members(w.epoch), r) {
+	if r == w.lost || !slices.Contains(w.members(w.epoch), r) {
 		return
 	}
 	for at, i := range r.instances {
@@ -240,7 +240,7 @@ func (w *World) set(e *endpoint, m mode) {
 }
 
 func (w *World) link() {
-	a, b := pick(w.scheduler, w.regions), pick(w.scheduler, w.regions)
+	a, b := pick(w.scheduler, w.alive()), pick(w.scheduler, w.alive())
 	if a == b {
 		return
 	}
@@ -329,7 +329,7 @@ func (w *World) quietly() {
 		w.deliver(lanes[0])
 		return
 	}
-	for _, r := range w.regions {
+	for _, r := range w.alive() {
 		if len(r.db.Stale("records")) > 0 {
 			w.indexAll(r)
 			return
@@ -342,17 +342,18 @@ func (w *World) quietly() {
 func (w *World) heal() {
 	w.tracef("everything is healed")
 	w.healing = true
-	for i, a := range w.regions {
+	for range w.rings {
+		w.changeRing()
+	}
+	alive := w.alive()
+	for i, a := range alive {
 		w.set(a.kms, up)
 		w.set(a.tables, up)
-		for _, b := range w.regions[:i] {
+		for _, b := range alive[:i] {
 			if w.cut(a, b) {
 				w.mend(a, b)
 			}
 		}
-	}
-	for range w.rings {
-		w.changeRing()
 	}
 	for _, r := range w.regions {
 		for _, i := range r.instances {

@@ -207,7 +207,7 @@ func (o *oracle) lives(e *erasure) {
 	for _, target := range slices.Sorted(maps.Keys(e.targets)) {
 		record, generation, _ := strings.Cut(target, "#")
 		key := dynamo.Key{PK: o.w.tenant + "#" + record, SK: "R#" + generation}
-		for _, r := range o.w.regions {
+		for _, r := range o.w.alive() {
 			if !e.final() && r.db.Peek("records", key) != nil && !o.buried(r, key) && o.lagged.Before(e.begun) {
 				o.violatef("G9: %s lives in %s though its erasure is complete", o.w.short(key.PK+"|"+key.SK), r.name)
 			}

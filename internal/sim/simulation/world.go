@@ -89,6 +89,8 @@ type instance struct {
 	busy   int  // client operations under way
 	// spending: those of them that may take from budgets.
 	spending int
+	// acceptsLoss: of what a region that is lost could open alone.
+	acceptsLoss bool
 
 	counters authz.Counters
 	vault    *vault.Vault     // set before it says that it is ready
@@ -102,6 +104,7 @@ type World struct {
 	regions  []*region
 	rings    []*ring // by epoch, from 1
 	epoch    int     // that instances start with now
+	lost     *region // for good; nil: none
 	types    *pii.Catalog
 	rules    *authz.PolicySource
 	links    map[string]time.Time // pairs of regions that do not reach each other, since when
@@ -233,6 +236,7 @@ func (w *World) start(r *region, at int) *instance {
 	r.instances[at] = i
 	ctx, cancel := context.WithCancel(as(w.life, i.name))
 	i.cancel = cancel
+	i.acceptsLoss = w.lost != nil && !slices.Contains(w.members(i.epoch), w.lost)
 	w.running.Go(func() {
 		if err := w.boot(ctx, i); err != nil {
 			w.tell(i, "cannot start")
@@ -251,7 +255,7 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 	cfg := vault.Config{
 		Env: env, Now: now, Random: random, Logger: zerolog.Nop(), Catalog: w.types, Policies: w.rules,
 		ErasureQuiet: quiet, PollEvery: 700 * time.Millisecond, RepairEvery: 10 * time.Second, SweepEvery: 15 * time.Second, BeatEvery: 10 * time.Second,
-		RepairRate: 1e6, RepairWorkers: 1, TwoRegions: w.twoRegions,
+		RepairRate: 1e6, RepairWorkers: 1, TwoRegions: w.twoRegions, AcceptLoss: i.acceptsLoss,
 	}
 	if err := w.tablesOf(ctx, i, &cfg); err != nil {
 		return err
@@ -320,7 +324,7 @@ func (w *World) stop(i *instance) {
 		if c.from != i {
 			continue
 		}
-		if c.write && !c.orphan.Load() && w.oneIn(2) && !w.cut(i.region, c.to.region) && c.to.mode != hangs {
+		if c.write && !c.orphan.Load() && w.oneIn(2) && !w.cut(i.region, c.to.region) && c.to.mode != hangs && c.to.region != w.lost {
 			w.tracef("%s: applied at the crash", w.short(c.name))
 			_ = c.do(func(int) bool { return w.oneIn(2) })
 		}

@@ -187,7 +187,7 @@ type kms struct {
 var errWiped = errors.New("simulation: the caller is gone")
 
 func (k *kms) park(ctx context.Context, name string, ec map[string]string, do func() error) error {
-	c := &call{name: k.to.name + " kms " + name + " " + ec["pv-key"], from: k.from, to: k.to.kms, chore: name == "check"}
+	c := &call{name: k.to.name + " kms " + name + " " + k.w.dataKeys.of(ec["pv-key"]), from: k.from, to: k.to.kms, chore: name == "check"}
 	c.do = func(part) error {
 		if c.orphan.Load() {
 			return errWiped
@@ -198,6 +198,7 @@ func (k *kms) park(ctx context.Context, name string, ec map[string]string, do fu
 }
 
 func (k *kms) GenerateDataKey(ctx context.Context, arn string, ec map[string]string) (key secret.Key, blob []byte, err error) {
+	k.w.dataKeys.begun(ctx, k.from, ec)
 	err = k.park(ctx, "generate", ec, func() (err error) {
 		key, blob, err = k.to.keys.GenerateDataKey(context.WithoutCancel(ctx), arn, ec)
 		return err

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"piivault/internal/crypto"
 	"piivault/internal/crypto/localkms"
@@ -32,6 +33,9 @@ const (
 	toOne    change = "copies become multi_region"
 	toCopies change = "multi_region becomes copies"
 )
+
+// kmsTimeout is how long a KMS call may take. It never ends together with a tick.
+const kmsTimeout = 1013 * time.Millisecond
 
 // ring is what the configuration says of one epoch.
 type ring struct {
@@ -126,7 +130,7 @@ func (w *World) ringConfig(epoch int, of []*region, kms func(*region) crypto.KMS
 	g := w.rings[epoch-1]
 	cfg := crypto.RingConfig{Local: of[0].name, Mode: g.mode, Epoch: uint64(epoch)}
 	for _, r := range of {
-		member := crypto.Region{Name: r.name, KMS: kms(r), KeyARN: g.key(r)}
+		member := crypto.Region{Name: r.name, KMS: kms(r), KeyARN: g.key(r), Timeout: kmsTimeout}
 		for _, other := range w.rings {
 			if arn := other.key(r); arn != member.KeyARN && !slices.Contains(member.Former, arn) {
 				member.Former = append(member.Former, arn)

@@ -116,7 +116,7 @@ func reached() []string {
 		"inspect ok", "erase token ok", "erase subject ok", "tamper integrity", "histories",
 		"tokenize batch ok", "tokenize batch, continued ok", "detokenize batch ok", "detokenize batch not_found", "detokenize batch, continued ok",
 		"item of a tokenize batch, continued erasing", "item of a detokenize batch aborted", "a batch refused whole",
-		"fault: crash", "fault: link cut", "a region joins the ring", "a region leaves the ring", "a region is lost for good",
+		"fault: crash", "fault: link cut", "a region joins the ring", "a region leaves the ring", "a region is lost for good", "data keys made ahead and used",
 		"a region's key is replaced", "copies become multi_region", "multi_region becomes copies",
 	}
 	for _, mode := range []string{"up", "hangs", "refuses", "flaps", "throttle"} {

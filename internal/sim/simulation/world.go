@@ -94,6 +94,7 @@ type instance struct {
 
 	counters authz.Counters
 	vault    *vault.Vault     // set before it says that it is ready
+	sealer   *crypto.Sealer   // likewise
 	log      *auditdynamo.Log // guarded by World.mu until then
 }
 
@@ -113,6 +114,8 @@ type World struct {
 	partitionRefuses bool
 	ttl              bool // DynamoDB removes what has expired
 	twoRegions       bool // a tokenize waits for a second region's table
+	ahead            bool // data keys are made ahead
+	dataKeys         *keyNames
 	replicas         replicas
 	oracle           *oracle
 	theft            *theft
@@ -148,7 +151,7 @@ func newWorld(cfg Config) (*World, error) {
 	if cfg.Keep == 0 {
 		cfg.Keep = 100
 	}
-	w := &World{scheduler: newScheduler(cfg.Seed, cfg.Keep), cfg: cfg, links: map[string]time.Time{}, names: map[string]string{}}
+	w := &World{scheduler: newScheduler(cfg.Seed, cfg.Keep), cfg: cfg, links: map[string]time.Time{}, names: map[string]string{}, dataKeys: newKeyNames()}
 	w.log = cfg.Log
 	var err error
 	if w.types, err = pii.NewCatalog(piiTypes()); err != nil {
@@ -158,7 +161,7 @@ func newWorld(cfg Config) (*World, error) {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
 	w.ttl, w.partitionRefuses = w.oneIn(2), w.oneIn(2)
-	w.twoRegions = twoRegions(cfg.Seed)
+	w.twoRegions, w.ahead = twoRegions(cfg.Seed), cfg.Seed%2 == 0
 	w.theft = newTheft(w.scheduler)
 	w.oracle = newOracle(w)
 	n := 2 + w.random.IntN(3)
@@ -261,13 +264,17 @@ func (w *World) boot(ctx context.Context, i *instance) error {
 		return err
 	}
 	keys := w.ringConfig(i.epoch, w.members(i.epoch), func(r *region) crypto.KMS { return &kms{w, i, r} })
-	keys.Local, keys.Now, keys.Random, keys.Logger = i.region.name, now, random, zerolog.Nop()
+	keys.Local, keys.Now, keys.Random, keys.Logger = i.region.name, now, w.stream(i.name+" keys made ahead"), zerolog.Nop()
 	keys.ProbeEvery, keys.OnRestored = 700*time.Millisecond, func(name string) { i.vault.Restored(name) }
 	var err error
 	if cfg.Ring, err = crypto.NewRing(keys); err != nil {
 		return fmt.Errorf("simulation: %w", err)
 	}
-	cfg.Sealer = crypto.NewSealer(cfg.Ring, now, random)
+	i.sealer = crypto.NewSealer(cfg.Ring, now, random)
+	cfg.Sealer = i.sealer
+	if w.ahead {
+		i.sealer.EnablePrefetch(ahead())
+	}
 	cfg.Keys = authz.NewKeys(authz.KeysConfig{Tables: cfg.Controls, Now: now, Random: random, PollEvery: 10 * time.Second, Logger: zerolog.Nop()})
 	cfg.Budgets = authz.NewBudgets(authz.BudgetsConfig{
 		Counters: i.counters, Limits: w.theft.limits(), Share: w.share(i), Now: now, Logger: zerolog.Nop(),
@@ -319,6 +326,7 @@ func rank(other bool) int {
 // stop ends a life: what is under way is applied or not, and nobody hears.
 func (w *World) stop(i *instance) {
 	i.dead.Store(true)
+	w.countAhead(i)
 	i.ready = false
 	for _, c := range w.waiting() {
 		if c.from != i {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -234,11 +235,13 @@ func TestOpenWhileTheLastProcessWrites(t *testing.T) {
 	m := newMemory(t)
 	last := m.open("a", nil)
 	m.append(last, "0")
-	puts := 0
+	var puts atomic.Int64
 	next := m.open("a", func(c call) error {
-		if c.op == "put" && c.table == tableName && puts < 2 {
-			puts++
-			m.append(last, fmt.Sprint(puts))
+		if c.op != "put" || c.table != tableName {
+			return nil
+		}
+		if n := puts.Add(1); n <= 2 {
+			m.append(last, fmt.Sprint(n))
 		}
 		return nil
 	})
@@ -399,12 +402,12 @@ func TestReadersRefuseStrangeRows(t *testing.T) {
 func TestABlockBehindTheEndIsNotAcknowledged(t *testing.T) {
 	m := newMemory(t)
 	held, release := make(chan struct{}), make(chan struct{})
-	puts := 0
+	var puts atomic.Int64
 	c := m.config("a", func(c call) error {
 		if c.op != "put" || c.table != tableName {
 			return nil
 		}
-		if puts++; puts == 3 { // after its claim and its first block
+		if puts.Add(1) == 3 { // after its claim and its first block
 			close(held)
 			<-release
 		}

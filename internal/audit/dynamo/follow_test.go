@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,18 +196,17 @@ func TestAnEndThatFailsIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
 		cutOff(t, m.Stored, "eu-west-1", "gone")
-		said, fails := new(warnings), true
+		said := new(warnings)
+		var mended atomic.Bool
+		var puts atomic.Int64
 		l, err := auditdynamo.Open(t.Context(), m.config("a", nil, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.Close()
-		puts := 0
 		l, err = auditdynamo.Open(t.Context(), m.config("a", func(c call) error {
-			if c.op == "put" && c.table == tableName {
-				if puts++; puts > 3 && fails { // after its fence, claim and first block
-					return errFatal
-				}
+			if c.op == "put" && c.table == tableName && puts.Add(1) > 3 && !mended.Load() { // after its fence, claim and first block
+				return errFatal
 			}
 			return nil
 		}, said))
@@ -217,7 +217,7 @@ func TestAnEndThatFailsIsTriedAgain(t *testing.T) {
 		if said.count("closed") != 0 || said.count("behind") < 2 {
 			t.Errorf("closed %d times, told %d times that it failed", said.count("closed"), said.count("behind"))
 		}
-		fails = false
+		mended.Store(true)
 		time.Sleep(5 * time.Minute)
 		if said.count("closed") != 1 {
 			t.Errorf("closed %d times", said.count("closed"))

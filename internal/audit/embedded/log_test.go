@@ -156,6 +156,24 @@ func TestOpenRefusesABadName(t *testing.T) {
 	}
 }
 
+// noNonce has no randomness left.
+type noNonce struct{}
+
+func (noNonce) Read([]byte) (int, error) { return 0, errors.New("no randomness") }
+
+// Nothing is claimed without a nonce.
+func TestOpenNeedsANonce(t *testing.T) {
+	tab := newTable(t, "eu-west-1")
+	c := tab.config("a")
+	c.Random = noNonce{}
+	if _, err := embedded.Open(t.Context(), c); err == nil {
+		t.Error("opened without a nonce")
+	}
+	if l := tab.openLog(t, "a"); l.Name().Epoch != 1 {
+		t.Errorf("opened %v", l.Name())
+	}
+}
+
 // Long logs are found to their end without a full read.
 func TestReopenFindsTheTail(t *testing.T) {
 	tab := newTable(t, "eu-west-1")

@@ -564,6 +564,7 @@ func TestIndexRowRefuses(t *testing.T) {
 		"no index":             row(sk[:len(sk)-1]+"x", p),
 		"a short index":        row(sk[:len(sk)-1], p),
 		"half a header":        row(sk, p[:7]),
+		"a posting of one":     row(sk, append(slices.Clone(p), 0)),
 		"a posting of three":   row(sk, append(slices.Clone(p), 0, 0, 0)),
 		"an endless index":     row(sk, append(append(slices.Clone(p), 0, 0), many...)),
 		"an endless block":     row(sk, append(append(slices.Clone(p), 0, 0, 1), many...)),

@@ -118,7 +118,7 @@ func (w *World) begin() {
 		return
 	}
 	op := &operation{on: i, patient: !w.oneIn(4)}
-	if w.oracle.draw(op); op.on != nil && !(op.spends() && i.spending > 0) {
+	if w.oracle.draw(op); op.on != nil && !(op.spends() && op.on.spending > 0) {
 		w.launch(op)
 	}
 }

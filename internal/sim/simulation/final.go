@@ -43,9 +43,29 @@ func (o *oracle) final() {
 			}
 		}
 	}
+	o.makeAgain()
 	o.verifyLogs()
 	o.linearize()
 	o.outlived()
+}
+
+// makeAgain tokenizes every deterministic value in every region: no erasure is
+// under way any more.
+func (o *oracle) makeAgain() {
+	w := o.w
+	o.ended = true
+	for _, r := range w.alive() {
+		for n := range logins {
+			at := slices.IndexFunc(r.instances, func(i *instance) bool { return i.ready })
+			if at < 0 || !o.holds() {
+				continue
+			}
+			op := &operation{kind: tokenize, on: r.instances[at], typ: login, patient: true}
+			o.setLogin(op, n)
+			w.launch(op)
+			w.until("an answer", func() bool { return o.busy == 0 })
+		}
+	}
 }
 
 // outlived looks for what an acknowledged erasure named and did not end.
@@ -71,6 +91,9 @@ func (o *oracle) unsettled() string {
 		if len(e.acked) > 0 && e.completed.IsZero() && !e.answered && !e.lost {
 			return fmt.Sprintf("an erasure is not complete (begun %v)", e.begun.Sub(epoch))
 		}
+	}
+	if o.working() {
+		return "an erase job is not complete"
 	}
 	for _, table := range []string{"records", "control", "audit"} {
 		var first map[string]string
@@ -99,6 +122,17 @@ func (o *oracle) unsettled() string {
 		}
 	}
 	return ""
+}
+
+// working reports an erase job that some region knows of, and that is not complete.
+func (o *oracle) working() bool {
+	for id, j := range o.jobs {
+		key := dynamo.Key{PK: string(authz.KindEraseJob), SK: id}
+		if j.completed.IsZero() && slices.ContainsFunc(o.w.alive(), func(r *region) bool { return r.db.Row("control", key).Item != nil }) {
+			return true
+		}
+	}
+	return false
 }
 
 func difference(a, b map[string]string) string {
@@ -146,7 +180,7 @@ func (o *oracle) rows(r *region, table string, lost map[dynamo.Key]bool) map[str
 
 // outdated reports a ring whose keys for the tenant were not those of the present one.
 func (o *oracle) outdated(epoch int) bool {
-	return !o.rings[o.w.epoch-1].SameKeys(o.w.tenant, crypto.ParseHash(o.rings[epoch-1].Hash()))
+	return !o.w.rings[epoch-1].sameKeys(o.w.rings[o.w.epoch-1])
 }
 
 // verifyLogs runs the auditor's check over each region's table (G7).

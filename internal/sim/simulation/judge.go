@@ -135,7 +135,7 @@ func (o *oracle) judgeRefusal(out *outcome) {
 	}
 	switch out.code() {
 	case "erasing", "erased":
-		if op.held == nil || o.mayBeErased(op.held, op.subject) || o.mayHaveExpired(op) {
+		if !o.ended && (op.held == nil || o.mayBeErased(op.held, op.subject) || o.mayHaveExpired(op)) {
 			return
 		}
 	case "unavailable":

@@ -75,6 +75,7 @@ type oracle struct {
 	busy       int
 	counts     map[string]int
 	violations []string
+	ended      bool // all erasures are complete, and there are no new ones
 	events     []event
 	rings      []*crypto.Ring             // by epoch, from 1
 	alone      []map[*region]*crypto.Ring // the same, of each region alone
@@ -87,7 +88,7 @@ type oracle struct {
 func newOracle(w *World) *oracle {
 	return &oracle{
 		w: w, pool: map[string]*held{}, jobs: map[string]*job{}, logs: map[string]*auditLog{}, counts: map[string]int{},
-		wrote: map[string]bool{}, first: map[dynamo.Key]dynamo.Item{}, done: map[*region]int{},
+		wrote: map[string]bool{}, done: map[*region]int{}, first: map[dynamo.Key]dynamo.Item{},
 	}
 }
 
@@ -237,7 +238,11 @@ func (o *oracle) drawRetry() int {
 
 // drawLogin makes a value one of the few deterministic ones.
 func (o *oracle) drawLogin(op *operation) {
-	op.value = fmt.Sprintf("login%d@example.com", o.w.random.IntN(logins))
+	o.setLogin(op, o.w.random.IntN(logins))
+}
+
+func (o *oracle) setLogin(op *operation, n int) {
+	op.value = fmt.Sprintf("login%d@example.com", n)
 	op.held = o.known(op.typ, op.value, pii.AnyRegion, func() [pii.TokenSecretSize]byte {
 		return o.keys.DeterministicToken(op.typ, secret.NewPlaintext([]byte(op.value)))
 	})

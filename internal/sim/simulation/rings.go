@@ -14,11 +14,12 @@ import (
 )
 
 // The ids of each region's KMS keys: that of its first rings, what replaces it,
-// and its replica of a multi-Region key.
+// its replica of a multi-Region key, and the tenant's own.
 const (
-	firstKey = "first"
-	nextKey  = "next"
-	replica  = "mrk-all"
+	firstKey  = "first"
+	nextKey   = "next"
+	replica   = "mrk-all"
+	tenantKey = "tenant"
 )
 
 // change is what a ring differs in from the one before it.
@@ -32,6 +33,8 @@ const (
 	replaced change = "a region's key is replaced"
 	toOne    change = "copies become multi_region"
 	toCopies change = "multi_region becomes copies"
+	toOwn    change = "a tenant gets keys of its own"
+	toShared change = "a tenant gives up its own keys"
 )
 
 // kmsTimeout is how long a KMS call may take. It never ends together with a tick.
@@ -43,6 +46,7 @@ type ring struct {
 	members  []*region
 	mode     crypto.Mode
 	replaced *region // its key here is the next one
+	own      bool    // the tenant has keys of its own
 }
 
 // key is the ARN of a region's key in the ring.
@@ -55,6 +59,14 @@ func (g *ring) key(r *region) string {
 	default:
 		return arnOf(r, firstKey)
 	}
+}
+
+// sameKeys reports that two rings wrap the tenant's data keys alike.
+func (g *ring) sameKeys(other *ring) bool {
+	if !slices.Equal(g.members, other.members) || g.mode != other.mode || g.own != other.own {
+		return false
+	}
+	return g.own || !slices.ContainsFunc(g.members, func(r *region) bool { return g.key(r) != other.key(r) })
 }
 
 func arnOf(r *region, id string) string { return arnIn(r.keys, id) }
@@ -80,16 +92,22 @@ func (w *World) drawRings() {
 	case n == 2 && len(w.regions) > 2:
 		changes = append(changes, leaves)
 	}
-	switch random.IntN(5) {
-	case 0, 1:
+	switch random.IntN(6) {
+	case 0:
 		changes = append(changes, replaced)
-	case 2:
+	case 1:
 		changes = append(changes, toOne)
-	case 3:
+	case 2:
 		changes = append(changes, toCopies)
 		first.mode = crypto.MultiRegion
+	case 3:
+		changes = append(changes, toOwn)
+	case 4:
+		changes = append(changes, toOwn, toShared)
 	}
-	random.Shuffle(len(changes), func(i, j int) { changes[i], changes[j] = changes[j], changes[i] })
+	if len(changes) == 2 && random.IntN(2) == 0 {
+		changes[0], changes[1] = changes[1], changes[0]
+	}
 	w.epoch, w.rings = 1, []*ring{first}
 	for _, c := range changes {
 		w.rings = append(w.rings, w.rings[len(w.rings)-1].with(c, w.regions, random))
@@ -116,6 +134,8 @@ func (g *ring) with(c change, all []*region, random *rand.Rand) *ring {
 		next.mode = crypto.MultiRegion
 	case toCopies:
 		next.mode = crypto.Copies
+	case toOwn, toShared:
+		next.own = c == toOwn
 	}
 	return &next
 }
@@ -138,7 +158,30 @@ func (w *World) ringConfig(epoch int, of []*region, kms func(*region) crypto.KMS
 		}
 		cfg.Regions = append(cfg.Regions, member)
 	}
+	if w.tenant != "" && w.mayOwn() {
+		cfg.Tenants = []crypto.TenantRegions{w.tenantKeys(g, of, cfg.Regions)}
+	}
 	return cfg
+}
+
+// mayOwn reports that the tenant has keys of its own in some ring.
+func (w *World) mayOwn() bool {
+	return slices.ContainsFunc(w.rings, func(g *ring) bool { return g.own })
+}
+
+// tenantKeys are the tenant's keys in a ring: its own, with the shared ones as
+// former, or the other way round.
+func (w *World) tenantKeys(g *ring, of []*region, shared []crypto.Region) crypto.TenantRegions {
+	keys := crypto.TenantRegions{Tenant: w.tenant}
+	for i, r := range of {
+		own := arnOf(r, tenantKey)
+		member := crypto.TenantRegion{Name: r.name, Former: []string{own}}
+		if g.own {
+			member.KeyARN, member.Former = own, append([]string{shared[i].KeyARN}, shared[i].Former...)
+		}
+		keys.Regions = append(keys.Regions, member)
+	}
+	return keys
 }
 
 // changeRing makes the next ring the one that instances start with. A region
@@ -213,6 +256,9 @@ func Prepare(dir string) error {
 		keys, err := localkms.Create(localkms.Config{Path: filepath.Join(dir, name), Region: name, Random: random, FirstKey: firstKey})
 		if err == nil {
 			_, err = keys.CreateKeyAs(nextKey)
+		}
+		if err == nil {
+			_, err = keys.CreateKeyAs(tenantKey)
 		}
 		if err == nil && first == nil {
 			first = keys

@@ -11,6 +11,8 @@ const (
 	maxBusy = 6 // client operations at once
 	// healing is how long, at most, it may take until all is as it should be.
 	healing = 4 * time.Minute
+	// maxRevived is how many instances may have to be started once more then.
+	maxRevived = 100
 )
 
 // run bootstraps, disturbs, heals, and checks.
@@ -77,11 +79,20 @@ func (w *World) hear(news string) {
 			case i.name + " cannot start", i.name + " lost its log":
 				w.stop(i)
 				if w.healing { // as whoever supervises processes does
-					w.restart(r)
+					w.revive(r, news)
 				}
 			}
 		}
 	}
+}
+
+// revive starts an instance of a region again, but not for ever.
+func (w *World) revive(r *region, news string) {
+	if w.revived++; w.revived > maxRevived {
+		w.oracle.violatef("everything is healed, and again: %s", news)
+		return
+	}
+	w.restart(r)
 }
 
 // act draws what happens now.
@@ -268,16 +279,7 @@ func (w *World) mended(a, b *region) time.Time { return w.repaired[pair(a, b)] }
 
 // bootstrap starts an instance of each region, makes the tenant, and starts the others.
 func (w *World) bootstrap() {
-	for _, r := range w.members(1) {
-		for at := range r.instances {
-			w.start(r, at)
-		}
-	}
-	w.until("every instance is ready", func() bool {
-		return !slices.ContainsFunc(w.members(1), func(r *region) bool {
-			return slices.ContainsFunc(r.instances, func(i *instance) bool { return !i.ready })
-		})
-	})
+	w.startAll()
 	first := w.regions[0].instances[0]
 	made := make(chan error, 1)
 	var id string
@@ -301,6 +303,23 @@ func (w *World) bootstrap() {
 	}
 	w.tenant = id
 	w.oracle.openTenant(w.life, first)
+	if w.mayOwn() { // let all instances open what is wrapped by them
+		w.stopAll(w.members(1))
+		w.startAll()
+	}
+}
+
+func (w *World) startAll() {
+	for _, r := range w.members(1) {
+		for at := range r.instances {
+			w.start(r, at)
+		}
+	}
+	w.until("every instance is ready", func() bool {
+		return !slices.ContainsFunc(w.members(1), func(r *region) bool {
+			return slices.ContainsFunc(r.instances, func(i *instance) bool { return !i.ready })
+		})
+	})
 }
 
 // until answers everything until something is so.

@@ -118,6 +118,7 @@ func reached() []string {
 		"item of a tokenize batch, continued erasing", "item of a detokenize batch aborted", "a batch refused whole",
 		"fault: crash", "fault: link cut", "a region joins the ring", "a region leaves the ring", "a region is lost for good", "data keys made ahead and used",
 		"a region's key is replaced", "copies become multi_region", "multi_region becomes copies",
+		"a tenant gets keys of its own", "a tenant gives up its own keys",
 	}
 	for _, mode := range []string{"up", "hangs", "refuses", "flaps", "throttle"} {
 		names = append(names, "fault: kms "+mode, "fault: tables "+mode)

@@ -106,6 +106,7 @@ type World struct {
 	rings    []*ring // by epoch, from 1
 	epoch    int     // that instances start with now
 	lost     *region // for good; nil: none
+	revived  int     // instances that were started once more when all was healed
 	types    *pii.Catalog
 	rules    *authz.PolicySource
 	links    map[string]time.Time // pairs of regions that do not reach each other, since when

@@ -216,8 +216,8 @@ func (w *World) changeRing() {
 	}
 	w.stopAll(without(w.regions, next.members))
 	w.oracle.jobsChanged()
-	if next.change == leaves {
-		return // all are stopped
+	if next.change == leaves || w.healing {
+		return // all are stopped, or will be started then
 	}
 	for _, joined := range without(next.members, was.members) {
 		for range joined.instances {

@@ -359,6 +359,7 @@ func (w *World) quietly() {
 
 // heal ends every fault and waits until all is as it should be.
 func (w *World) heal() {
+	w.settle() // what the last step set going
 	w.tracef("everything is healed")
 	w.healing = true
 	for range w.rings {

@@ -24,6 +24,7 @@ type lease struct {
 
 	asking chan struct{} // closed when the counter has answered who asks it; nil: nobody does
 	wanted int64         // by those who wait for that
+	busy   bool          // somebody once had to
 	queued bool          // to be refilled
 }
 
@@ -68,7 +69,7 @@ func (l *lease) take(ctx context.Context, c Counters, now time.Time, n int64) (g
 // lack, too; mu is held, but not meanwhile.
 func (l *lease) await(ctx context.Context, n int64) error {
 	asking := l.asking
-	l.wanted += n
+	l.wanted, l.busy = l.wanted+n, true
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
@@ -124,7 +125,7 @@ func (l *lease) has(now time.Time, n int64) (window int64, ok bool) {
 }
 
 // low reports, once, that a lease is to be refilled before it is used up: one
-// of a large budget, where the next to come would all wait for the counter.
+// of a large budget that many use at once, who would all wait for the counter.
 func (l *lease) low(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,7 +135,7 @@ func (l *lease) low(now time.Time) bool {
 }
 
 func (l *lease) runsOut(now time.Time) bool {
-	return l.asking == nil && l.chunk == maxChunk && l.units < maxChunk/2 && l.left > 0 && now.Before(l.until)
+	return l.asking == nil && l.busy && l.chunk == maxChunk && l.units < maxChunk && l.left > 0 && now.Before(l.until)
 }
 
 // refill asks for a chunk if that is still to be done. Whoever needs units that

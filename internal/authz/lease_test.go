@@ -80,28 +80,34 @@ func TestWaitingForACounterEnds(t *testing.T) {
 	})
 }
 
-// A lease of a large budget is refilled before it is used up, one of a small
-// budget is not: there, what is held strands more than it saves.
+// A lease of a large budget that many use at once is refilled before it is used
+// up; one that nobody waits for, or of a small budget, is not: what is held
+// strands more than it saves.
 func TestBusyLeasesAreRefilled(t *testing.T) {
 	for name, c := range map[string]struct {
-		limits      func(*authz.BudgetLimits)
-		spend, left int
+		limits              func(*authz.BudgetLimits)
+		atOnce, spend, left int
 	}{
-		"large, half used":     {plenty, 26, 24 + 50},
-		"large, not half used": {plenty, 25, 25},
-		"small":                {nil, 9, 1},
+		"large, many at once": {plenty, 2, 3, 47 + 50},
+		"large, one by one":   {plenty, 1, 3, 47},
+		"small":               {nil, 2, 3, 7},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := newOffice(t, c.limits)
-				b := o.instance(whole())
+				slow := &slowCounters{Counters: o.counters, taken: map[authz.Counter]int{}}
+				b := authz.NewBudgets(authz.BudgetsConfig{Counters: slow, Limits: o.limits, Share: whole(), Now: o.clock.Now})
 				ctx, cancel := context.WithCancel(t.Context())
-				var running sync.WaitGroup
+				var running, callers sync.WaitGroup
 				running.Go(func() { b.Run(ctx) })
-				for range c.spend {
+				for range c.atOnce {
+					callers.Go(func() { o.spend(b, 1, reveals(1, authz.BudgetPlain, "email", "")...) })
+				}
+				callers.Wait()
+				for range c.spend - c.atOnce {
 					o.spend(b, 1, reveals(1, authz.BudgetPlain, "email", "")...)
 				}
-				synctest.Wait()
+				time.Sleep(2 * askTime)
 				o.counters.Fail(authz.ErrUnavailable)
 				left := 0
 				for {

@@ -36,7 +36,8 @@ type openJob struct {
 	awaits     []string  // regions that are to confirm
 	quietSince time.Time // when a pass last found something, or the job was first seen
 	confirmed  map[string]bool
-	known      bool // confirmed was read since: what is complete must not be worked on again
+	sent       time.Time // when it was last sent to all regions from here, or first seen
+	known      bool      // confirmed was read since: what is complete must not be worked on again
 }
 
 func newJobs(v *Vault) *jobs {
@@ -54,6 +55,9 @@ func (j *jobs) step(ctx context.Context) {
 	}
 	if !j.v.can(CanRepair) {
 		return // it knows what it must not tokenize, and leaves the work to others
+	}
+	if err := j.resend(ctx); err != nil && ctx.Err() == nil {
+		j.v.Logger.Warn().Err(err).Msg("an erasure that waits for other regions cannot be sent to them")
 	}
 	for _, id := range j.ids() {
 		if err := j.work(ctx, id); err != nil && ctx.Err() == nil {
@@ -198,7 +202,7 @@ func (j *jobs) add(job *eraseJob) {
 	if _, ok := j.open[job.ID]; ok {
 		return
 	}
-	j.open[job.ID] = &openJob{eraseJob: job, awaits: j.v.awaits(job), quietSince: j.v.Now(), confirmed: map[string]bool{}}
+	j.open[job.ID] = &openJob{eraseJob: job, awaits: j.v.awaits(job), quietSince: j.v.Now(), sent: j.v.Now(), confirmed: map[string]bool{}}
 	j.count(job, 1)
 }
 
@@ -281,6 +285,48 @@ func (j *jobs) work(ctx context.Context, id string) error {
 	}
 	j.progress(ctx, id, buried)
 	return nil
+}
+
+// resendAfter times ErasureQuiet is how long a job waits for the confirmations
+// of other regions before it is sent to them again.
+const resendAfter = 20
+
+// resend writes one job that others have not confirmed for long to their
+// tables, one a step: it may have come here by replication from a region that
+// was lost before it came to them.
+func (j *jobs) resend(ctx context.Context) error {
+	id := j.overdue()
+	if id == "" {
+		return nil
+	}
+	item, err := j.v.control.Get(ctx, authz.KindEraseJob, id)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for i := range j.v.Controls[1:] {
+		attempt, cancel := context.WithTimeout(ctx, remoteTimeout)
+		_, err := authz.InsertEverywhere(attempt, j.v.Controls[1+i:2+i], item)
+		cancel()
+		failures = append(failures, err)
+	}
+	return errors.Join(failures...)
+}
+
+// overdue is the first job that is to be sent again, and takes note that it is.
+func (j *jobs) overdue() string {
+	ids := j.ids()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, id := range ids {
+		o, ok := j.open[id]
+		others := ok && slices.ContainsFunc(o.awaits, func(region string) bool { return region != j.v.region && o.awaited(region) })
+		if others && o.known && j.v.since(o.sent) > resendAfter*j.v.ErasureQuiet {
+			o.sent = j.v.Now()
+			return id
+		}
+	}
+	return ""
 }
 
 func (j *jobs) get(id string) *eraseJob {

@@ -217,7 +217,10 @@ type place struct {
 
 // A cursor is its places in order: a segment's number, a dot and the store's
 // cursor, with tildes between.
-const placeSeparator = "~"
+const (
+	placeSeparator    = "~"
+	maxCoverageCursor = 1024 // several times the longest
+)
 
 func formatPlaces(places []place) string {
 	list := make([]string, len(places))
@@ -234,6 +237,9 @@ func parsePlaces(cursor string) (places []place, ok bool) {
 			places = append(places, place{segment: segment})
 		}
 		return places, true
+	}
+	if len(cursor) > maxCoverageCursor {
+		return nil, false
 	}
 	last := -1
 	for text := range strings.SplitSeq(cursor, placeSeparator) {

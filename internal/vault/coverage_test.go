@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,7 +127,7 @@ func (ignoreDeadline) Err() error { return nil }
 func TestCoverageRefusesForeignCursors(t *testing.T) {
 	rw := newRingWorld(t)
 	rw.some(rw.a, 2)
-	for _, cursor := range []string{"x", "0", ".", "0.%", "1.~0.", "0.~0.", "16.", "-1.", "+1.", "00.", "0.~", "~0.", " 0."} {
+	for _, cursor := range []string{"x", "0", ".", "0.%", "1.~0.", "0.~0.", "16.", "-1.", "+1.", "00.", "0.~", "~0.", " 0.", "0." + strings.Repeat("A", 1023)} {
 		c, err := rw.a.Coverage(t.Context(), rw.admin, cursor)
 		wantCode(t, err, vault.ErrInvalid, "invalid_cursor")
 		if c.Records != 0 {

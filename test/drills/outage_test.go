@@ -20,6 +20,7 @@ import (
 var (
 	fields  = flag.Int("fields", 60, "values written during each outage, and in each healthy run beside it")
 	rounds  = flag.Int("rounds", 1, "healthy runs and outages, in turns")
+	outage  = flag.String("outage", "", "only of the remote or of the local KMS")
 	writers = flag.Int("writers", 4, "clients at once")
 	nearby  = flag.Duration("kms-local", 5*time.Millisecond, "what the local KMS takes, with prefetch")
 	afar    = flag.Duration("kms-remote", 700*time.Millisecond, "what the remote KMS takes, with prefetch")
@@ -89,11 +90,14 @@ func TestOutage(t *testing.T) {
 	t.Parallel()
 	d := newDrill(t, rig.Config{PerRegion: 1, KMSTimeout: outageTimeout, More: quiet})
 	for _, down := range []string{rig.US, rig.EU} {
+		name := map[string]string{rig.US: "remote", rig.EU: "local"}[down]
+		if *outage != "" && *outage != name {
+			continue
+		}
 		var all []round
 		for n := range *rounds {
 			all = append(all, d.outage(t, down, n))
 		}
-		name := map[string]string{rig.US: "remote", rig.EU: "local"}[down]
 		middle := func(what func(round) float64) float64 {
 			values := make([]float64, len(all))
 			for i, r := range all {

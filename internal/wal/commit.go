@@ -134,8 +134,9 @@ func (e *Engine) shutDown() error {
 		e.refuseAll(err)
 		return e.closeDB() // what it says about a frozen directory means nothing
 	}
-	// A log that ends in the middle cannot be told from one that was cut: leave none.
-	return errors.Join(e.db.Flush(), e.closeDB())
+	// A log that ends in the middle cannot be told from one that was cut: leave
+	// none that holds anything.
+	return errors.Join(e.flush(), e.closeDB())
 }
 
 // take makes the oldest group the current one; current is nil where nothing

@@ -91,7 +91,7 @@ func TestStoredRows(t *testing.T) {
 }
 
 func FuzzLogCheck(f *testing.F) {
-	fs := vfs.NewMem()
+	fs := vfs.NewCrashableMem()
 	e, err := wal.Open(memOptions(fs))
 	if err != nil {
 		f.Fatal(err)

@@ -153,7 +153,7 @@ func (l logFile) check() error {
 
 // checkLog checks the newest log of a directory: older ones must be whole to
 // their end, which Pebble sees to.
-func checkLog(fs vfs.FS, dir string, names []string) (err error) {
+func checkLog(fs vfs.FS, dir string, names []string) error {
 	newest, num := "", uint32(0)
 	for _, name := range names {
 		var n uint32
@@ -164,14 +164,22 @@ func checkLog(fs vfs.FS, dir string, names []string) (err error) {
 	if newest == "" {
 		return nil
 	}
-	f, err := fs.Open(fs.PathJoin(dir, newest))
+	log, err := readLog(fs, dir, newest, num)
 	if err != nil {
-		return fmt.Errorf("open the write-ahead log: %w", err)
+		return err
+	}
+	return log.check()
+}
+
+func readLog(fs vfs.FS, dir, name string, num uint32) (l logFile, err error) {
+	f, err := fs.Open(fs.PathJoin(dir, name))
+	if err != nil {
+		return l, fmt.Errorf("open the write-ahead log: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	b, err := io.ReadAll(f)
 	if err != nil {
-		return fmt.Errorf("read the write-ahead log: %w", err)
+		return l, fmt.Errorf("read the write-ahead log: %w", err)
 	}
-	return logFile{b, num, crc32.MakeTable(crc32.Castagnoli)}.check()
+	return logFile{b, num, crc32.MakeTable(crc32.Castagnoli)}, nil
 }

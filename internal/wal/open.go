@@ -163,8 +163,8 @@ func checkFiles(fs vfs.FS, dir string) error {
 	return checkLog(fs, dir, names)
 }
 
-// begin checks the directory's format, or writes it into a new one, and takes
-// the clock up.
+// begin checks the directory's format, or writes it into a new one, takes the
+// clock up, and flushes (see checkManifest).
 func (e *Engine) begin() error {
 	format, err := e.getRaw([]byte(metaFormat))
 	switch {
@@ -180,7 +180,17 @@ func (e *Engine) begin() error {
 	if err != nil {
 		return fmt.Errorf("read the clock: %w", err)
 	}
-	e.tx.clock, err = parseClock(row)
+	if e.tx.clock, err = parseClock(row); err != nil {
+		return err
+	}
+	return e.fenced(e.flush())
+}
+
+// fenced prefers what the fence knows of a failed write.
+func (e *Engine) fenced(err error) error {
+	if fault := e.fence.err(); fault != nil {
+		return fault
+	}
 	return err
 }
 
@@ -195,13 +205,10 @@ func (e *Engine) create() error {
 		batch.Set([]byte(metaFormat), formatRow(string(e.region)), nil),
 		batch.Set([]byte(metaClock), clock{}.row(), nil),
 		batch.Commit(pebble.Sync),
-		e.db.Flush(),
+		e.flush(),
 		batch.Close(),
 	)
-	if fault := e.fence.err(); fault != nil {
-		return fault
-	}
-	return err
+	return e.fenced(err)
 }
 
 func (e *Engine) checkEmpty() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,15 +21,22 @@ const dataDir = "/data"
 // image is a directory's files and their bytes.
 type image map[string][]byte
 
+// imageOf is the directory as a kill at this moment leaves it.
 func imageOf(tb testing.TB, fs vfs.FS) image {
 	tb.Helper()
-	names, err := fs.List(dataDir)
+	all := vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(0, 0))}
+	mem, ok := fs.(*vfs.MemFS)
+	if !ok {
+		tb.Fatalf("%T has no image", fs)
+	}
+	clone := mem.CrashClone(all)
+	names, err := clone.List(dataDir)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	im := image{}
 	for _, name := range names {
-		f, err := fs.Open(dataDir + "/" + name)
+		f, err := clone.Open(dataDir + "/" + name)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -43,7 +51,7 @@ func imageOf(tb testing.TB, fs vfs.FS) image {
 // fs makes a file system of the image, with one file replaced (nil: removed).
 func (im image) fs(t *testing.T, name string, content []byte) *vfs.MemFS {
 	t.Helper()
-	fs := vfs.NewMem()
+	fs := vfs.NewCrashableMem()
 	if err := fs.MkdirAll(dataDir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +105,7 @@ func content(t *testing.T, fs vfs.FS) (map[string]string, error) {
 // G1: a log cut anywhere in its last group loses that group as a whole, and
 // nothing before it.
 func TestATornTailLosesOnlyTheLastGroup(t *testing.T) {
-	fs := vfs.NewMem()
+	fs := vfs.NewCrashableMem()
 	e := open(t, memOptions(fs))
 	do(t, e, put("kept", "1"))
 	before := imageOf(t, fs)
@@ -136,7 +144,7 @@ const lastGroup = 300
 // groups, and returns it as a crash would leave it, with its items.
 func history(t *testing.T) (image, map[string]string) {
 	t.Helper()
-	fs := vfs.NewMem()
+	fs := vfs.NewCrashableMem()
 	e, err := wal.OpenSmall(memOptions(fs))
 	if err != nil {
 		t.Fatal(err)

@@ -45,7 +45,8 @@ type Pending struct {
 const groupSize = 768 << 10
 
 // Submit queues op and does not block. It is committed when anybody Waits for
-// an op of its group, with the next group, or by Close.
+// an op of its group, with the next group, or by Close; never after an op that
+// was submitted later.
 func (e *Engine) Submit(op Op) *Pending { return e.SubmitSized(0, op) }
 
 // SubmitSized is Submit of an op that tells about how many bytes it writes.
@@ -84,6 +85,17 @@ func (p *Pending) Wait(ctx context.Context) error {
 		return p.g.err
 	}
 	return p.err
+}
+
+// Refused is the error of an op that an ended engine will not commit, and nil
+// for all others, whatever becomes of them.
+func (p *Pending) Refused() error {
+	select {
+	case <-p.g.done:
+		return p.g.err
+	default:
+		return nil
+	}
 }
 
 // interrupted prefers the outcome where both it and the end of ctx are there.

@@ -103,6 +103,9 @@ func newEngine(o Options) (*Engine, error) {
 	return e, nil
 }
 
+// Now is the time that groups are committed at.
+func (e *Engine) Now() time.Time { return e.now() }
+
 func (e *Engine) table(id byte) (Table, error) {
 	t, ok := e.tables[id]
 	if !ok {

@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -15,8 +16,13 @@ import (
 
 func engineAt(t *testing.T, clock *authztest.Clock) *wal.Engine {
 	t.Helper()
+	return engineOn(t, vfs.NewMem(), clock)
+}
+
+func engineOn(t *testing.T, fs vfs.FS, clock *authztest.Clock) *wal.Engine {
+	t.Helper()
 	e, err := wal.Open(wal.Options{
-		Dir: "/data", FS: vfs.NewMem(), Region: "eu-west-1", Logger: zerolog.Nop(), Now: clock.Now,
+		Dir: "/data", FS: fs, Region: "eu-west-1", Logger: zerolog.Nop(), Now: clock.Now,
 		Tables: []wal.Table{embedded.Table()},
 	})
 	if err != nil {
@@ -76,5 +82,48 @@ func TestOldCountersGo(t *testing.T) {
 	}
 	if used, err := c.Used(t.Context(), authz.Counter{Tenant: "t", Name: "new", Span: authz.Day}); err != nil || used != 1 {
 		t.Errorf("used %d, %v", used, err)
+	}
+}
+
+// G5, G6: a unit is durable with whatever is written for what it pays for: a
+// crash between the two leaves neither.
+func TestUnitsOutliveWhatTheyPayFor(t *testing.T) {
+	clock := authztest.NewClock()
+	fs := vfs.NewCrashableMem()
+	e := engineOn(t, fs, clock)
+	c := embedded.NewCounters(e)
+	counter := authz.Counter{Tenant: "t", Name: "n", Span: authz.Hour}
+	for range 3 {
+		if _, err := c.Take(t.Context(), counter, 10, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Submit(func(tx *wal.Tx) error { tx.SetLocal([]byte("entry"), nil); return nil }).Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	crashed := engineOn(t, fs.CrashClone(vfs.CrashCloneCfg{}), clock) // only what was synced
+	again := embedded.NewCounters(crashed)
+	if used, err := again.Used(t.Context(), counter); err != nil || used != 30 {
+		t.Errorf("used %d, %v, want 30", used, err)
+	}
+	taken, err := again.Take(t.Context(), counter, 100, 100)
+	if err != nil || taken.Units != 70 {
+		t.Errorf("took %d, %v, want 70", taken.Units, err)
+	}
+}
+
+// G5: counters that cannot be written give nothing.
+func TestNoUnitOfAnEndedEngine(t *testing.T) {
+	e := engineAt(t, authztest.NewClock())
+	c := embedded.NewCounters(e)
+	counter := authz.Counter{Tenant: "t", Name: "n", Span: authz.Hour}
+	if _, err := c.Take(t.Context(), counter, 1, 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := c.Take(t.Context(), counter, 1, 100); !errors.Is(err, authz.ErrUnavailable) {
+		t.Errorf("took %d, %v", taken.Units, err)
 	}
 }

@@ -40,12 +40,12 @@ func newRegion(c dynamo.Config, tables []string) (*region, error) {
 	if c.Transport == nil {
 		c.Transport = awshttp.NewTransport(maxConns)
 	}
-	client := &http.Client{Transport: c.Transport, Timeout: attempt}
+	client := awshttp.InMemory{Client: &http.Client{Transport: c.Transport, Timeout: attempt}}
 	var endpoint *string
 	if c.Endpoint != "" {
 		endpoint = &c.Endpoint
 	}
-	one := &region{name: c.Region, http: client}
+	one := &region{name: c.Region, http: client.Client}
 	one.db = dynamodb.New(dynamodb.Options{
 		Region: c.Region, BaseEndpoint: endpoint, Credentials: c.Credentials, HTTPClient: client, Retryer: aws.NopRetryer{},
 	})

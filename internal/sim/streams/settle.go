@@ -141,14 +141,18 @@ func (r *Replicator) adoptItem(key itemKey, have []map[dynamo.Key]dynamo.Item) {
 	r.plan(it)
 }
 
-// scan reads a whole table, strongly consistent row by row.
+// scan reads a whole table, strongly consistent row by row. It asks again when
+// there was no answer, until ctx ends.
 func (one *region) scan(ctx context.Context, table string) (map[dynamo.Key]dynamo.Item, error) {
 	items := map[dynamo.Key]dynamo.Item{}
 	in := &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)}
 	for {
 		out, err := one.db.Scan(ctx, in)
 		if err != nil {
-			return nil, err
+			if !passing(err) || pause(ctx, retryPause) != nil {
+				return nil, err
+			}
+			continue
 		}
 		for _, item := range out.Items {
 			key, err := keyOf(item)

@@ -310,3 +310,19 @@ func TestRefusesConfig(t *testing.T) {
 		}
 	}
 }
+
+// A table is read although calls have no answer.
+func TestTablesAreReadThroughFaults(t *testing.T) {
+	t.Parallel()
+	cfg := regions(t, "eu-west-1", "us-east-1")
+	faults := dynamolocal.NewFaults()
+	cfg.Regions[1].Transport = faults
+	faults.Once("Scan", dynamolocal.Lost)
+	w := start(t, cfg)
+	w.put(0, "key", "value")
+	for _, fault := range []dynamolocal.Fault{dynamolocal.Lost, dynamolocal.Broken} {
+		faults.Once("Scan", fault)
+		w.settle()
+	}
+	w.want(map[string]string{"key": "value"})
+}

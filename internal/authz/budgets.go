@@ -114,7 +114,7 @@ func (b *Budgets) Spend(ctx context.Context, p Principal, uses []Use, together b
 		return nil, nil, fmt.Errorf("the regions' shares: %w", ErrUnavailable)
 	}
 	s := &spending{b: b, p: &p, now: b.cfg.Now()}
-	s.held, s.draws = make([]*held, 0, usualLeases), make([][]*lease, 0, len(uses))
+	s.held, s.plans, s.people = make([]*held, 0, usualLeases), make([]planned, 0, len(uses)), make([]person, 0, len(uses))
 	refusals, err := s.run(ctx, uses)
 	refused := slices.ContainsFunc(refusals, func(r *Refusal) bool { return r != nil })
 	if err != nil || (refused && together) {
@@ -135,7 +135,7 @@ func (s *spending) run(ctx context.Context, uses []Use) ([]*Refusal, error) {
 	refusals := make([]*Refusal, len(uses))
 	for i := range uses {
 		var err error
-		if refusals[i], err = s.grant(ctx, &uses[i], s.draws[i]); err != nil {
+		if refusals[i], err = s.grant(ctx, s.plans[i]); err != nil {
 			return nil, err
 		}
 	}

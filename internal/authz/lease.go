@@ -28,6 +28,23 @@ type lease struct {
 	queued bool          // to be refilled
 }
 
+// drawn is units taken of a lease, and what the lease is afterwards.
+type drawn struct {
+	got, window int64         // the window is theirs
+	left        int64         // held, or in the counter
+	ends        time.Duration // until the window does
+	low         bool          // to be refilled, which is told once
+}
+
+// draw takes up to n of the units held; mu is held.
+func (l *lease) draw(now time.Time, n int64) drawn {
+	got := min(n, l.units)
+	l.units -= got
+	low := !l.queued && l.runsOut(now)
+	l.queued = l.queued || low
+	return drawn{got, l.window, l.units + l.left, max(0, l.until.Sub(now)), low}
+}
+
 // turn drops what belonged to a window that has ended: late units would not
 // exceed any window's limit, but two windows' units would meet in one hour.
 func (l *lease) turn(now time.Time) {
@@ -39,30 +56,28 @@ func (l *lease) turn(now time.Time) {
 }
 
 // take gives up to n units: held ones and, where these are too few, of the
-// counter's. They are of the window that it tells.
-func (l *lease) take(ctx context.Context, c Counters, now time.Time, n int64) (got, window int64, err error) {
+// counter's.
+func (l *lease) take(ctx context.Context, c Counters, now time.Time, n int64) (drawn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turn(now)
 	for l.units < n && l.left > 0 {
 		if l.asking != nil {
 			if err := l.await(ctx, n); err != nil {
-				return 0, 0, err
+				return drawn{}, err
 			}
 			l.turn(now)
 			continue
 		}
 		given, err := l.ask(ctx, c, now, n-l.units)
 		if err != nil {
-			return 0, 0, err
+			return drawn{}, err
 		}
 		if given == 0 {
 			break
 		}
 	}
-	got = min(n, l.units)
-	l.units -= got
-	return got, l.window, nil
+	return l.draw(now, n), nil
 }
 
 // await waits for the counter to answer whoever asks it, for what n units
@@ -87,7 +102,7 @@ func (l *lease) await(ctx context.Context, n int64) error {
 // others wait for; mu is held, but not meanwhile.
 func (l *lease) ask(ctx context.Context, c Counters, now time.Time, lacking int64) (given int64, err error) {
 	asking := make(chan struct{})
-	l.asking = asking
+	l.asking, l.queued = asking, false
 	defer func() {
 		l.asking = nil
 		close(asking)
@@ -113,27 +128,18 @@ func (l *lease) unlocked(ctx context.Context, c Counters, n, limit int64) (Taken
 }
 
 // has takes n units if so many are held.
-func (l *lease) has(now time.Time, n int64) (window int64, ok bool) {
+func (l *lease) has(now time.Time, n int64) (d drawn, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turn(now)
 	if l.units < n {
-		return 0, false
+		return d, false
 	}
-	l.units -= n
-	return l.window, true
+	return l.draw(now, n), true
 }
 
-// low reports, once, that a lease is to be refilled before it is used up: one
-// of a large budget that many use at once, who would all wait for the counter.
-func (l *lease) low(now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	low := !l.queued && l.runsOut(now)
-	l.queued = l.queued || low
-	return low
-}
-
+// runsOut reports that a lease is to be refilled before it is used up: one of a
+// large budget that many use at once, who would all wait for the counter.
 func (l *lease) runsOut(now time.Time) bool {
 	return l.asking == nil && l.busy && l.chunk == maxChunk && l.units < maxChunk && l.left > 0 && now.Before(l.until)
 }
@@ -183,12 +189,4 @@ func (l *lease) learn(subject string, window int64) {
 	if len(l.known) < maxKnown {
 		l.known[subject] = struct{}{}
 	}
-}
-
-// state is what remains, and for how long.
-func (l *lease) state(now time.Time) (units int64, ends time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.turn(now)
-	return l.units + l.left, max(0, l.until.Sub(now))
 }

@@ -11,15 +11,14 @@ import (
 // spending is one Spend under way: it takes what the uses need of each lease,
 // grants them one after the other, and returns what is left over.
 type spending struct {
-	b        *Budgets
-	p        *Principal
-	now      time.Time
-	held     []*held
-	room     [usualLeases]held // for the first of them
-	draws    [][]*lease        // of each use
-	counts   []*lease          // in which subjects are counted; nil until one is
-	subjects []string          // that may have to be counted
-	charges  []charge
+	b      *Budgets
+	p      *Principal
+	now    time.Time
+	held   []*held
+	room   [usualLeases]held // for the first of them
+	plans  []planned         // of each use
+	counts []*lease          // in which subjects are counted; nil until one is
+	people []person          // whose values they show, where that is counted; never beyond its capacity
 }
 
 // usualLeases are drawn on for a value of somebody: by the hour and by the day,
@@ -29,15 +28,22 @@ const usualLeases = 6
 // held is what a spending has taken of a lease, in a window of it.
 type held struct {
 	*lease
-	want, got, used int64
-	window          int64
+	took       drawn
+	want, used int64
 }
 
-// charge is a subject, the windows that count it, and the leases that paid.
-type charge struct {
-	subject string
-	counted Windows
-	paid    []*lease
+// person is somebody whose value is asked for.
+type person struct {
+	name    string
+	counted Windows  // in which they are
+	now     Windows  // that there are, where they are known
+	paid    []*lease // for counting them, in this spending
+}
+
+// planned is what a use draws on, and whose value it shows, where that is counted.
+type planned struct {
+	draws []*lease
+	who   *person
 }
 
 func (s *spending) of(l *lease) *held {
@@ -60,20 +66,43 @@ func (s *spending) of(l *lease) *held {
 // plan counts what a use may need.
 func (s *spending) plan(u *Use) {
 	draws := s.b.account(s.p, u.Kind, u.Type)
-	s.draws = append(s.draws, draws)
 	for _, l := range draws {
 		s.of(l).want++
 	}
-	if u.Subject == "" || slices.Contains(s.subjects, u.Subject) {
-		return
+	var who *person
+	if u.Subject != "" {
+		who = s.person(u.Subject)
 	}
-	s.subjects = append(s.subjects, u.Subject)
+	s.plans = append(s.plans, planned{draws, who})
+}
+
+// person finds somebody, or plans to count them.
+func (s *spending) person(name string) *person {
+	if i := slices.IndexFunc(s.people, func(p person) bool { return p.name == name }); i >= 0 {
+		return &s.people[i]
+	}
 	if s.counts == nil {
 		s.counts = s.b.account(s.p, BudgetSubjects, "")
 	}
+	s.people = append(s.people, person{name: name})
+	who := &s.people[len(s.people)-1]
+	s.look(who)
 	for _, l := range s.counts {
-		if _, known := l.knows(s.now, u.Subject); !known {
+		if who.counted.In(l.counter.Span) == 0 {
 			s.of(l).want++
+		}
+	}
+	return who
+}
+
+// look finds the windows that have counted somebody.
+func (s *spending) look(who *person) {
+	who.counted = Windows{}
+	for _, l := range s.counts {
+		window, known := l.knows(s.now, who.name)
+		who.now.set(l.counter.Span, window)
+		if known {
+			who.counted.set(l.counter.Span, window)
 		}
 	}
 }
@@ -85,46 +114,55 @@ func (s *spending) fetch(ctx context.Context) error {
 		if h.want == 0 {
 			continue
 		}
-		if window, ok := h.has(s.now, h.want); ok {
-			h.got, h.window = h.want, window
-		} else {
+		var ok bool
+		if h.took, ok = h.has(s.now, h.want); !ok {
 			short = append(short, h)
 		}
 	}
-	if len(short) == 0 {
-		return nil
+	if len(short) > 0 {
+		return s.fetchMore(ctx, short)
 	}
+	return nil
+}
+
+// fetchMore waits for counters, while others may count the same subjects.
+func (s *spending) fetchMore(ctx context.Context, short []*held) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, h := range short {
 		group.Go(func() (err error) {
-			h.got, h.window, err = h.take(ctx, s.b.cfg.Counters, s.now, h.want)
+			h.took, err = h.take(ctx, s.b.cfg.Counters, s.now, h.want)
 			return err
 		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	for i := range s.people {
+		s.look(&s.people[i])
+	}
+	return err
 }
 
 // grant uses a unit of everything that a use falls under, or of nothing.
-func (s *spending) grant(ctx context.Context, u *Use, draws []*lease) (*Refusal, error) {
-	if r := s.lacking(draws); r != nil {
+func (s *spending) grant(ctx context.Context, p planned) (*Refusal, error) {
+	if r := s.lacking(p.draws); r != nil {
 		return r, nil
 	}
-	charge, err := s.uncounted(ctx, u.Subject)
+	owed, err := s.owed(ctx, p.who)
 	if err != nil {
 		return nil, err
 	}
-	if r := s.lacking(charge.paid); r != nil {
+	if r := s.lacking(owed); r != nil {
 		return r, nil
 	}
-	for _, l := range slices.Concat(draws, charge.paid) {
+	for _, l := range p.draws {
+		s.of(l).used++
+	}
+	for _, l := range owed {
 		h := s.of(l)
 		h.used++
-		if l.kind == BudgetSubjects {
-			charge.counted.set(l.counter.Span, h.window)
-		}
+		p.who.counted.set(l.counter.Span, h.took.window)
 	}
-	if len(charge.paid) > 0 {
-		s.charges = append(s.charges, charge)
+	if len(owed) > 0 {
+		p.who.paid = owed
 	}
 	return nil, nil //nolint:nilnil // granted
 }
@@ -134,70 +172,60 @@ func (s *spending) grant(ctx context.Context, u *Use, draws []*lease) (*Refusal,
 func (s *spending) lacking(leases []*lease) *Refusal {
 	var refusal *Refusal
 	for _, l := range leases {
-		if h := s.of(l); h.used < h.got {
-			continue
-		}
-		if _, ends := l.state(s.now); refusal == nil || ends > refusal.RetryAfter {
-			refusal = &Refusal{Kind: l.kind, RetryAfter: ends}
+		h := s.of(l)
+		if short := h.used >= h.took.got; short && (refusal == nil || h.took.ends > refusal.RetryAfter) {
+			refusal = &Refusal{Kind: l.kind, RetryAfter: h.took.ends}
 		}
 	}
 	return refusal
 }
 
-// uncounted are the leases in which a subject has yet to be counted, to be
-// paid. Where no unit is left, another instance may have counted it: the
-// counters know.
-func (s *spending) uncounted(ctx context.Context, subject string) (c charge, err error) {
-	if subject == "" || slices.ContainsFunc(s.charges, func(c charge) bool { return c.subject == subject }) {
-		return c, nil
+// owed are the leases in which somebody has yet to be counted, to be paid.
+// Where no unit is left, another instance may have counted them: the counters
+// know.
+func (s *spending) owed(ctx context.Context, who *person) (owed []*lease, err error) {
+	if who == nil {
+		return nil, nil
 	}
-	c.subject = subject
-	var now Windows // where they are known
 	for _, l := range s.counts {
-		window, known := l.knows(s.now, subject)
-		now.set(l.counter.Span, window)
-		if known {
-			c.counted.set(l.counter.Span, window)
-		} else {
-			c.paid = append(c.paid, l)
+		if who.counted.In(l.counter.Span) == 0 {
+			owed = append(owed, l)
 		}
 	}
-	if s.lacking(c.paid) == nil {
-		return c, nil
+	if s.lacking(owed) == nil {
+		return owed, nil
 	}
-	marked, err := s.b.cfg.Counters.Marked(ctx, s.member(subject))
+	marked, err := s.b.cfg.Counters.Marked(ctx, s.member(who.name))
 	if err != nil {
-		return c, err
+		return nil, err
 	}
-	c.paid = slices.DeleteFunc(c.paid, func(l *lease) bool {
+	return slices.DeleteFunc(owed, func(l *lease) bool {
 		window := marked.In(l.counter.Span)
-		counted := window != 0 && window == now.In(l.counter.Span)
+		counted := window != 0 && window == who.now.In(l.counter.Span)
 		if counted {
-			l.learn(subject, window)
-			c.counted.set(l.counter.Span, window)
+			l.learn(who.name, window)
+			who.counted.set(l.counter.Span, window)
 		}
 		return counted
-	})
-	return c, nil
+	}), nil
 }
 
 func (s *spending) member(subject string) Member {
 	return Member{s.p.Tenant, principalCounter(s.p.ID, BudgetSubjects, ""), subject}
 }
 
-// settle keeps what was granted, and has the subjects marked and leases refilled.
+// settle keeps what was granted, and has the subjects marked.
 func (s *spending) settle() {
 	s.giveBack()
-	for _, h := range s.held {
-		if h.low(s.now) {
-			s.b.refill(h.lease)
+	for i := range s.people {
+		who := &s.people[i]
+		if len(who.paid) == 0 {
+			continue
 		}
-	}
-	for _, c := range s.charges {
-		for _, l := range c.paid {
-			l.learn(c.subject, c.counted.In(l.counter.Span))
+		for _, l := range who.paid {
+			l.learn(who.name, who.counted.In(l.counter.Span))
 		}
-		s.b.queue(mark{s.member(c.subject), c.counted, c.paid})
+		s.b.queue(mark{s.member(who.name), who.counted, who.paid})
 	}
 }
 
@@ -209,10 +237,14 @@ func (s *spending) undo() {
 	s.giveBack()
 }
 
+// giveBack returns what was not used, and has leases refilled.
 func (s *spending) giveBack() {
 	for _, h := range s.held {
-		if h.got > h.used {
-			h.give(s.now, h.got-h.used, h.window)
+		if h.took.low {
+			s.b.refill(h.lease)
+		}
+		if h.took.got > h.used {
+			h.give(s.now, h.took.got-h.used, h.took.window)
 		}
 	}
 }
@@ -221,9 +253,8 @@ func (s *spending) giveBack() {
 func (s *spending) remaining() *Remaining {
 	var least *Remaining
 	for _, h := range s.held {
-		units, ends := h.state(s.now)
-		if least == nil || units < least.Units {
-			least = &Remaining{Kind: h.kind, Span: h.counter.Span, Units: units, Ends: ends}
+		if units := h.took.left + h.took.got - h.used; least == nil || units < least.Units {
+			least = &Remaining{Kind: h.kind, Span: h.counter.Span, Units: units, Ends: h.took.ends}
 		}
 	}
 	return least

@@ -270,6 +270,73 @@ func TestASubjectIsCountedOnce(t *testing.T) {
 	o.spend(b, 3, distinct(5, 4)...)
 }
 
+// What remains is that of the budget nearest to its end, after what was spent,
+// and with what comes back.
+func TestWhatRemains(t *testing.T) {
+	o := newOffice(t, func(l *authz.BudgetLimits) {
+		plenty(l)
+		l.Principal.Subjects = authz.Limit{Hour: 30, Day: 1000}
+	})
+	b := o.instance(whole())
+	remains := func(want int64, together bool, uses ...authz.Use) {
+		t.Helper()
+		_, left, err := b.Spend(t.Context(), eve, uses, together)
+		if err != nil || left == nil || left.Kind != authz.BudgetSubjects || left.Span != authz.Hour || left.Units != want || left.Ends != time.Hour {
+			t.Errorf("%+v remain, %v, want %d", left, err, want)
+		}
+	}
+	remains(25, true, distinct(0, 5)...)
+	remains(23, true, distinct(5, 2)...)
+	remains(23, true, distinct(10, 24)...) // refused, all of it
+	remains(22, true, append(distinct(7, 1), authz.Use{Kind: authz.BudgetMisses}, distinct(7, 1)[0])...)
+	remains(0, false, distinct(10, 24)...)
+	_, left, err := b.Spend(t.Context(), eve, distinct(0, 7), true) // counted already
+	if err != nil || left.Kind == authz.BudgetSubjects {
+		t.Errorf("%+v remain, %v", left, err)
+	}
+	if n := b.Marking(); n != 30 {
+		t.Errorf("%d marks are to be made", n)
+	}
+	b = o.instance(whole())
+	if _, left, err := b.Spend(t.Context(), eve, nil, true); left != nil || err != nil {
+		t.Errorf("of nothing, %+v remains, %v", left, err)
+	}
+}
+
+// Of several budgets that refuse, the one that opens last says when.
+func TestTheLastToOpenSaysWhen(t *testing.T) {
+	o := newOffice(t, func(l *authz.BudgetLimits) {
+		l.Principal.Plain = authz.Limit{Hour: 2, Day: 2}
+		l.Tenant.Plain = authz.Limit{Hour: 2, Day: 100}
+	})
+	b := o.instance(whole())
+	for _, r := range o.spend(b, 2, reveals(3, authz.BudgetPlain, "email", "")...)[2:] {
+		if r.RetryAfter != 12*time.Hour {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// A mark says every window that counts its subject, not only those that this
+// instance paid for.
+func TestAMarkKeepsWhatOthersPaidFor(t *testing.T) {
+	o := newOffice(t, func(l *authz.BudgetLimits) { l.Principal.Subjects = authz.Limit{Hour: 100, Day: 1} })
+	a, b := o.instance(whole()), o.instance(whole())
+	o.spend(a, 1, distinct(0, 1)...)
+	o.settle(a)
+	o.clock.Add(time.Hour)
+	o.spend(b, 1, distinct(0, 1)...) // by the day a has counted it, by the hour nobody
+	o.settle(b)
+	now, err := o.counters.Now(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	marked, err := o.counters.Marked(t.Context(), authz.Member{Tenant: eve.Tenant, Set: authz.SubjectsOf(eve.ID), Name: "subject 0"})
+	if want := (authz.Windows{Hour: authz.Hour.Window(now), Day: authz.Day.Window(now)}); err != nil || marked != want {
+		t.Errorf("marked %+v, %v, want %+v", marked, err, want)
+	}
+}
+
 // settle runs an instance until it has made its marks.
 func (o *office) settle(b *authz.Budgets) {
 	ctx, cancel := context.WithCancel(o.Context())

@@ -440,10 +440,15 @@ func BenchmarkSpend(b *testing.B) {
 	budgets := authz.NewBudgets(authz.BudgetsConfig{
 		Counters: authztest.NewMemoryCounters(clock.Now), Limits: limits, Share: whole(), Now: clock.Now, Logger: zerolog.Nop(),
 	})
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, _, err := budgets.Spend(b.Context(), eve, distinct(1, 1), true); err != nil {
-			b.Fatal(err)
-		}
+	for _, batch := range []int{1, 100} {
+		uses := distinct(1, batch)
+		b.Run(fmt.Sprint(batch), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := budgets.Spend(b.Context(), eve, uses, true); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

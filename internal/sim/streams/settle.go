@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,17 +26,27 @@ var (
 )
 
 // Settle waits until nothing is on its way and every table is the same in all
-// regions. Run must be running and nobody writing. It is an error if the regions
-// are cut off from each other, or differ for good.
+// regions. Run must be running and nobody writing, but for a few items now and
+// then, such as heartbeats. It is an error if the regions are cut off from each
+// other, or differ for good.
 func (r *Replicator) Settle(ctx context.Context) error {
+	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	// To read large tables takes so long that what is written now and then is
+	// read at other times here and there: only that is read again.
+	differ, err := r.differing(ctx)
 	for range quietRounds {
+		if err != nil || len(differ) == 0 {
+			return err
+		}
 		if err := r.quiet(ctx); err != nil {
 			return err
 		}
-		alike, err := r.alike(ctx)
-		if err != nil || alike {
-			return err
-		}
+		differ, err = r.stillDiffering(ctx, differ)
+	}
+	if err != nil || len(differ) == 0 {
+		return err
 	}
 	return errDiffers
 }
@@ -73,49 +84,50 @@ func (r *Replicator) polled(ctx context.Context) error {
 	return nil
 }
 
-func (r *Replicator) alike(ctx context.Context) (bool, error) {
-	for _, table := range r.cfg.Tables {
-		first, err := r.regions[0].scan(ctx, table)
+// differing reads all tables and finds what is not the same in all regions.
+func (r *Replicator) differing(ctx context.Context) ([]itemKey, error) {
+	var differ []itemKey
+	for table := range r.cfg.Tables {
+		have, all, err := r.scanAll(ctx, table)
 		if err != nil {
-			return false, fmt.Errorf("streams: settle: %w", err)
+			return nil, fmt.Errorf("streams: settle: %w", err)
 		}
-		for _, other := range r.regions[1:] {
-			items, err := other.scan(ctx, table)
-			if err != nil {
-				return false, fmt.Errorf("streams: settle: %w", err)
-			}
-			if !sameAll(first, items) {
-				return false, nil
+		for key := range all {
+			if slices.ContainsFunc(have[1:], func(other map[dynamo.Key]dynamo.Item) bool { return !same(have[0][key], other[key]) }) {
+				differ = append(differ, itemKey{table, key})
 			}
 		}
 	}
-	return true, nil
+	return differ, nil
 }
 
-func sameAll(a, b map[dynamo.Key]dynamo.Item) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for key, item := range a {
-		if !same(item, b[key]) {
-			return false
+// stillDiffering reads items again.
+func (r *Replicator) stillDiffering(ctx context.Context, keys []itemKey) ([]itemKey, error) {
+	var differ []itemKey
+	for _, key := range keys {
+		first, err := r.regions[0].get(ctx, r.cfg.Tables[key.table], key.Key)
+		for _, other := range r.regions[1:] {
+			if err != nil {
+				break
+			}
+			var item dynamo.Item
+			if item, err = other.get(ctx, r.cfg.Tables[key.table], key.Key); !same(first, item) {
+				differ = append(differ, key)
+				break
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("streams: settle: %w", err)
 		}
 	}
-	return true
+	return differ, nil
 }
 
 // adopt gives stamps to what the regions have of a table, where they differ.
 func (r *Replicator) adopt(ctx context.Context, table int) error {
-	have := make([]map[dynamo.Key]dynamo.Item, len(r.regions))
-	all := map[dynamo.Key]bool{}
-	for i, one := range r.regions {
-		var err error
-		if have[i], err = one.scan(ctx, r.cfg.Tables[table]); err != nil {
-			return err
-		}
-		for key := range have[i] {
-			all[key] = true
-		}
+	have, all, err := r.scanAll(ctx, table)
+	if err != nil {
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -141,18 +153,28 @@ func (r *Replicator) adoptItem(key itemKey, have []map[dynamo.Key]dynamo.Item) {
 	r.plan(it)
 }
 
-// scan reads a whole table, strongly consistent row by row. It asks again when
-// there was no answer, until ctx ends.
+// scanAll reads a table in every region, and tells which keys there are.
+func (r *Replicator) scanAll(ctx context.Context, table int) (have []map[dynamo.Key]dynamo.Item, all map[dynamo.Key]bool, err error) {
+	have, all = make([]map[dynamo.Key]dynamo.Item, len(r.regions)), map[dynamo.Key]bool{}
+	for i, one := range r.regions {
+		if have[i], err = one.scan(ctx, r.cfg.Tables[table]); err != nil {
+			return nil, nil, err
+		}
+		for key := range have[i] {
+			all[key] = true
+		}
+	}
+	return have, all, nil
+}
+
+// scan reads a whole table, strongly consistent row by row.
 func (one *region) scan(ctx context.Context, table string) (map[dynamo.Key]dynamo.Item, error) {
 	items := map[dynamo.Key]dynamo.Item{}
 	in := &dynamodb.ScanInput{TableName: &table, ConsistentRead: aws.Bool(true)}
 	for {
-		out, err := one.db.Scan(ctx, in)
+		out, err := untilAnswered(ctx, func() (*dynamodb.ScanOutput, error) { return one.db.Scan(ctx, in) })
 		if err != nil {
-			if !passing(err) || pause(ctx, retryPause) != nil {
-				return nil, err
-			}
-			continue
+			return nil, err
 		}
 		for _, item := range out.Items {
 			key, err := keyOf(item)
@@ -165,5 +187,25 @@ func (one *region) scan(ctx context.Context, table string) (map[dynamo.Key]dynam
 			return items, nil
 		}
 		in.ExclusiveStartKey = out.LastEvaluatedKey
+	}
+}
+
+// get reads an item, nil where there is none.
+func (one *region) get(ctx context.Context, table string, key dynamo.Key) (dynamo.Item, error) {
+	in := &dynamodb.GetItemInput{TableName: &table, Key: key.Item(), ConsistentRead: aws.Bool(true)}
+	out, err := untilAnswered(ctx, func() (*dynamodb.GetItemOutput, error) { return one.db.GetItem(ctx, in) })
+	if err != nil || len(out.Item) == 0 {
+		return nil, err
+	}
+	return normal(out.Item), nil
+}
+
+// untilAnswered asks again while there is no answer, until ctx ends.
+func untilAnswered[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	for {
+		out, err := ask()
+		if err == nil || !passing(err) || pause(ctx, retryPause) != nil {
+			return out, err
+		}
 	}
 }

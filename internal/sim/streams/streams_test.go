@@ -326,3 +326,29 @@ func TestTablesAreReadThroughFaults(t *testing.T) {
 	}
 	w.want(map[string]string{"key": "value"})
 }
+
+// What is written now and then, while tables are read, does not make regions
+// that are the same differ.
+func TestSettlesBesideHeartbeats(t *testing.T) {
+	t.Parallel()
+	cfg := regions(t, "eu-west-1", "us-east-1")
+	there, err := newRegion(cfg.Regions[1], cfg.Tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.http.CloseIdleConnections()
+	faults := dynamolocal.NewFaults()
+	cfg.Regions[1].Transport = faults
+	w := start(t, cfg)
+	beats := 0
+	faults.On(func(op string) dynamolocal.Fault {
+		if op == "Scan" { // the first region was read
+			beats++
+			put(t, there, "beat", fmt.Sprint("value", beats))
+		}
+		return dynamolocal.None
+	})
+	w.settle()
+	faults.On(nil)
+	w.want(map[string]string{"beat": "value1"})
+}
